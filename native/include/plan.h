@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The plan: what a container is made of, as a flat list of system calls.
+ *
+ * The planner (src/inclavare/container/plan.py) turns a spec and the host's facts into a plan. The executor (static,
+ * no libc) and the runelet (hosts an enclave runtime) walk it with one interpreter, native/executor/walk.c. This file
+ * is the only place where the wire layout is written; tests compare it with the Python encoder.
+ *
+ *   struct plan_header | struct plan_op[op_count] | uint32_t reloc[reloc_count] | data[data_size]
+ *
+ * An op is a system call (call < PLAN_CALL_BASE) or one of a few calls that take more than one system call. An
+ * argument is an immediate, the address of data, or a slot: a variable that holds an earlier op's result. relocs are
+ * offsets into data of 64-bit words that hold data offsets and become addresses (argv, envp, sock_fprog.filter).
+ *
+ * An op fails when its result is negative and not one of its tolerated errno values. The walk then sends PLAN_MSG_ERROR
+ * and exits: a half-built container is never used.
+ */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include <stdint.h>
+
+#define PLAN_MAGIC 0x4e4c5052u /* "RPLN" */
+#define PLAN_VERSION 1u
+#define PLAN_SLOTS 256
+#define PLAN_NO_SLOT 0xff
+#define PLAN_CALL_BASE 0x1000u
+#define PLAN_SYNC_SLOT 0 /* slot 0 holds the sync socket's fd when the walk begins */
+
+struct plan_header {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size; /* of the whole plan in bytes */
+    uint32_t op_count;
+    uint32_t reloc_count;
+    uint32_t data_size;
+    uint32_t sync_fd;  /* SOCK_SEQPACKET, inherited */
+    uint32_t reserved; /* 0 */
+};
+
+enum plan_kind {
+    PLAN_IMMEDIATE = 0,
+    PLAN_DATA = 1, /* offset into data */
+    PLAN_SLOT = 2, /* index of a slot */
+};
+
+struct plan_op {
+    uint32_t call;
+    uint8_t kind[6];
+    uint8_t out;         /* slot that takes the result, or PLAN_NO_SLOT */
+    uint8_t skip;        /* ops to skip when a tolerated error happened */
+    uint16_t tolerate[2]; /* errno values that are no failure, 0 = none */
+    uint64_t arg[6];
+};
+
+/* Calls beyond single system calls. Strings are NUL-terminated data. */
+enum plan_call {
+    PLAN_CALL_CLONE = PLAN_CALL_BASE, /* flags, parent_op: clone3; the child goes on, the parent jumps to parent_op with the pid in out */
+    PLAN_CALL_SEND_PID,    /* pid: send PLAN_MSG_PID */
+    PLAN_CALL_SYNC,        /* id: send PLAN_MSG_SYNC and wait for the same message; end of file ends the walk */
+    PLAN_CALL_EXIT,        /* status */
+    PLAN_CALL_MKDIRS,      /* path, mode: the directory and its parents; an existing directory is kept */
+    PLAN_CALL_MKFILE,      /* path, mode: an empty file and its parents; an existing file of any kind but directory is kept */
+    PLAN_CALL_MASK,        /* path, fd: hide a file under the detached mount fd (/dev/null), a directory under an empty tmpfs; absent is fine */
+    PLAN_CALL_READ_ONLY,   /* path: make the tree at path read-only; absent is fine */
+    PLAN_CALL_WRITE_FILE,  /* path, bytes, size: into an existing file, in one write */
+    PLAN_CALL_BOUNDING_SET, /* mask, last: drop every capability up to last that is not in mask */
+    PLAN_CALL_CHECK_CWD,   /* the working directory must lie below the root */
+    PLAN_CALL_HOME,        /* uid, word, buffer, size: HOME= from /etc/passwd into buffer, whose address goes to the 64-bit word; "/" when unknown */
+    PLAN_CALL_LOOK_UP,     /* file, path list, buffer, size: find the executable as execvp would */
+    PLAN_CALL_CONSOLE,     /* socket, word rows|columns<<16 or 0, uid, flags: new pty, its master to socket, its slave to stdio and /dev/console */
+    PLAN_CALL_WAIT_FIFO,   /* fd: wait for one byte (`rune start`) */
+    PLAN_CALL_EXEC,        /* path, argv, envp: execve; a failure is sent, or written to stderr once the sync socket is closed */
+    PLAN_CALL_RUNELET,     /* fd, plan_fd, next op: become the runelet, which goes on at the op after this one */
+    PLAN_CALL_AGENT_EXEC,  /* socket, request, size: run in the enclave through the agent, and end as it ended */
+    /* Calls of the runelet only. */
+    PLAN_CALL_PAL_LOAD,    /* struct plan_pal */
+    PLAN_CALL_PAL_INIT,    /* struct plan_pal */
+    PLAN_CALL_PAL_RUN,     /* path, argv, envp: payload, pal_destroy, exit */
+    PLAN_CALL_END,
+};
+
+enum {
+    PLAN_CONSOLE_BIND = 1, /* of CONSOLE: mount the slave on /dev/console (init, not exec) */
+};
+
+/* What the runelet needs of an enclave configuration; pointers are relocated data offsets. */
+struct plan_pal {
+    const char *path;      /* host path of the PAL */
+    const char *args;      /* for pal_init */
+    const char *log_level; /* for pal_init */
+    const char *const *preload; /* libraries to load first, NULL-terminated; absent ones are only reported */
+    const char *emulator;  /* host path of libsgxemu.so, or NULL: hardware */
+    const uint8_t *seed;   /* 32 bytes for the emulator, or NULL */
+    const char *const *env; /* environment of the runelet, NULL-terminated, ENCLAVE_* removed */
+    const int32_t *signals; /* signals to forward to pal_kill, 0-terminated */
+    int32_t agent_fd;      /* listening socket */
+    int32_t flags;         /* PLAN_PAL_* */
+};
+
+enum {
+    PLAN_PAL_WAIT_STATUS = 1, /* the PAL returns wait(2)-style values */
+};
+
+/* Messages on the sync socket, both ways: this header and, behind errors and log lines, text up to PLAN_MSG_MAX. */
+enum plan_msg_type {
+    PLAN_MSG_PID = 1,   /* value = pid */
+    PLAN_MSG_SYNC = 2,  /* value = id */
+    PLAN_MSG_ERROR = 3, /* op, value = errno; text = more words or empty */
+    PLAN_MSG_LOG = 4,   /* value = enum plan_log; text */
+};
+
+enum plan_log { PLAN_LOG_DEBUG = 0, PLAN_LOG_INFO = 1, PLAN_LOG_WARNING = 2 };
+
+#define PLAN_MSG_MAX 4096
+
+struct plan_msg {
+    uint32_t type;
+    uint32_t op;
+    int32_t value;
+    uint32_t text_size;
+};
+
+#endif

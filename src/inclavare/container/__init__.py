@@ -1,0 +1,1 @@
+"""Containers: the plan, its executor, the store and the lifecycle."""

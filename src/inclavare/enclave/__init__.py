@@ -1,0 +1,1 @@
+"""Enclave containers: their configuration and what they need of the host."""

@@ -1,0 +1,1 @@
+"""SGX as the manual writes it: layouts, measurement, signatures. No I/O, no clock."""
