@@ -70,8 +70,9 @@ enum plan_call {
     PLAN_CALL_LOOK_UP,     /* file, path list, buffer, size: find the executable as execvp would */
     PLAN_CALL_CONSOLE,     /* socket, word rows|columns<<16 or 0, uid, flags: new pty, its master to socket, its slave to stdio and /dev/console */
     PLAN_CALL_WAIT_FIFO,   /* fd: wait for one byte (`rune start`) */
+    PLAN_CALL_END_SYNC,    /* close the sync socket: from here on nobody waits for this process */
     PLAN_CALL_EXEC,        /* path, argv, envp: execve; a failure is sent, or written to stderr once the sync socket is closed */
-    PLAN_CALL_RUNELET,     /* fd, plan_fd, next op: become the runelet, which goes on at the op after this one */
+    PLAN_CALL_RUNELET,     /* fd: become the runelet, argv {"init-runelet", plan fd, next op}, which goes on after this op */
     PLAN_CALL_AGENT_EXEC,  /* socket, request, size: run in the enclave through the agent, and end as it ended */
     /* Calls of the runelet only. */
     PLAN_CALL_PAL_LOAD,    /* struct plan_pal */
