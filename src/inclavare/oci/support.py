@@ -1,0 +1,110 @@
+"""What the runtime-spec offers and this release does not: one table, and the refusal by name.
+
+Nothing that a configuration asks for is silently left out. An entry leaves the table in the change that implements it.
+Hot path.
+"""
+
+from __future__ import annotations
+
+from inclavare.errors import SpecError
+from inclavare.oci.process import Process
+from inclavare.oci.reader import show
+from inclavare.oci.resources import Resources
+from inclavare.oci.spec import Spec
+
+# Entries: JSON path, attributes that lead there, values refused (none given: any value that is set).
+
+_OF_PROCESS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("apparmorProfile", ("apparmor_profile",), ()),
+    ("selinuxLabel", ("selinux_label",), ()),
+    ("scheduler", ("scheduler",), ()),
+    ("ioPriority", ("io_priority",), ()),
+    ("execCPUAffinity", ("exec_cpu_affinity",), ()),
+)
+
+_OF_RESOURCES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("blockIO", ("block_io",), ()),
+    ("network", ("network",), ()),
+    ("rdma", ("rdma",), ()),
+    ("hugepageLimits", ("hugepage_limits",), ()),
+    ("unified", ("unified",), ()),
+    ("cpu.realtimeRuntime", ("cpu", "realtime_runtime"), ()),
+    ("cpu.realtimePeriod", ("cpu", "realtime_period"), ()),
+)
+
+_OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("hooks.createContainer", ("hooks", "create_container"), ()),
+    ("hooks.startContainer", ("hooks", "start_container"), ()),
+    ("mounts[].uidMappings", ("mounts", "uid_mappings"), ()),
+    ("mounts[].gidMappings", ("mounts", "gid_mappings"), ()),
+    ("linux.namespaces[].type", ("linux", "namespaces", "type"), ("time",)),
+    ("linux.timeOffsets", ("linux", "time_offsets"), ()),
+    ("linux.netDevices", ("linux", "net_devices"), ()),
+    ("linux.mountLabel", ("linux", "mount_label"), ()),
+    ("linux.intelRdt", ("linux", "intel_rdt"), ()),
+    ("linux.memoryPolicy", ("linux", "memory_policy"), ()),
+    ("linux.personality", ("linux", "personality"), ()),
+    ("linux.seccomp.defaultAction", ("linux", "seccomp", "default_action"), ("SCMP_ACT_NOTIFY",)),
+    ("linux.seccomp.syscalls[].action", ("linux", "seccomp", "syscalls", "action"), ("SCMP_ACT_NOTIFY",)),
+    ("linux.seccomp.listenerPath", ("linux", "seccomp", "listener_path"), ()),
+    ("linux.seccomp.listenerMetadata", ("linux", "seccomp", "listener_metadata"), ()),
+)
+
+
+def refuse_unsupported(spec: Spec) -> None:
+    """Raise SpecError for the first thing `spec` asks for that this release cannot do."""
+    for name, members in spec.foreign.items():
+        if members is not None:
+            raise SpecError(name, f"is not supported: {name} is for another platform than Linux")
+    refuse_unsupported_process(spec.process, "process.")
+    _refuse(spec, _OF_SPEC, "")
+    refuse_unsupported_resources(spec.linux.resources, "linux.resources.")
+    # Pivoting in a mount namespace that others use would take their root from under them.
+    if spec.linux.namespace("mount") is None:
+        raise SpecError(
+            "linux.namespaces",
+            "a container without a mount namespace of its own is not supported",
+            'add {"type": "mount"}',
+        )
+
+
+def refuse_unsupported_process(process: Process, prefix: str = "") -> None:
+    """Raise SpecError for the first thing a process asks for that this release cannot do; paths begin with `prefix`."""
+    _refuse(process, _OF_PROCESS, prefix)
+
+
+def refuse_unsupported_resources(resources: Resources, prefix: str = "") -> None:
+    """Raise SpecError for the first limit that this release cannot set; paths begin with `prefix`."""
+    _refuse(resources, _OF_RESOURCES, prefix)
+
+
+def _refuse(value: object, table: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...], prefix: str) -> None:
+    for path, attributes, values in table:
+        _refuse_at(value, prefix + path, attributes, values)
+
+
+def _refuse_at(value: object, path: str, attributes: tuple[str, ...], refused: tuple[str, ...]) -> None:
+    """Follow `attributes` from `value`, through every item of a list, and refuse what is found at their end."""
+    for depth, attribute in enumerate(attributes):
+        value = getattr(value, attribute)
+        if value is None:
+            return
+        rest = attributes[depth + 1 :]
+        if rest and isinstance(value, list):
+            for index, item in enumerate(value):
+                _refuse_at(item, path.replace("[]", f"[{index}]", 1), rest, refused)
+            return
+    if refused:
+        if value in refused:
+            raise SpecError(path, f"{show(value)} is not supported yet")
+    elif _is_set(value):
+        raise SpecError(path, "is not supported yet")
+
+
+def _is_set(value: object) -> bool:
+    """Zero, "", false and whatever is made only of them is how Go programs write a value that was never set."""
+    if isinstance(value, dict):
+        return any(_is_set(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_is_set(item) for item in value)
+    return bool(value)

@@ -1,0 +1,110 @@
+"""Rules that need a look at several members of a configuration, and the rule for container ids.
+
+They are the ones that runc enforces when a container is created, before anything is made. Hot path.
+"""
+
+from __future__ import annotations
+
+from inclavare.errors import SpecError, UsageError
+from inclavare.oci.linux import IDMapping
+from inclavare.oci.reader import show
+from inclavare.oci.spec import Spec
+from inclavare.oci.support import refuse_unsupported
+from inclavare.oci.sysctl import check_sysctls
+
+_ID_SIGNS = "_+-."
+_ID_SIZE_MAX = 255  # a container is a directory of that name
+
+
+def validate(spec: Spec, *, host_network: bool = False) -> None:
+    """Raise SpecError for the first rule that `spec` breaks, or the first thing it asks for that is not supported.
+
+    `host_network` tells that the network namespace which the container joins by its path is the host's: the caller can
+    see that, this module cannot.
+    """
+    refuse_unsupported(spec)
+    _check_uts(spec)
+    _check_user_namespace(spec)
+    check_sysctls(spec, host_network=host_network)
+    _check_mount_namespace(spec)
+    _check_cgroup(spec)
+
+
+def validate_id(container_id: str) -> None:
+    """Raise UsageError unless `container_id` can name a container: letters, digits and `_+-.` of ASCII."""
+    signs = container_id.translate({ord(sign): None for sign in _ID_SIGNS})
+    fits = not signs or (signs.isascii() and signs.isalnum())
+    if not fits or container_id in ("", ".", "..") or len(container_id) > _ID_SIZE_MAX:
+        raise UsageError(
+            f"invalid container ID format: {show(container_id)}",
+            f"use up to {_ID_SIZE_MAX} letters, digits and any of {_ID_SIGNS}",
+        )
+
+
+def _check_uts(spec: Spec) -> None:
+    if spec.linux.namespace("uts") is not None:
+        return
+    for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if value is not None:
+            raise SpecError(name, f"unable to set {name} without a private UTS namespace", 'add {"type": "uts"}')
+
+
+def _check_user_namespace(spec: Spec) -> None:
+    linux = spec.linux
+    namespace = linux.namespace("user")
+    user = spec.process.user
+    for name, member, mappings, ids in (
+        ("uid", "linux.uidMappings", linux.uid_mappings, [("uid", user.uid)]),
+        (
+            "gid",
+            "linux.gidMappings",
+            linux.gid_mappings,
+            [
+                ("gid", user.gid),
+                *((f"additionalGids[{index}]", gid) for index, gid in enumerate(user.additional_gids)),
+            ],
+        ),
+    ):
+        if namespace is None:
+            if mappings:
+                raise SpecError(
+                    member, "user namespace mappings specified, but there is no user namespace in linux.namespaces"
+                )
+            continue
+        if namespace.path is not None and not mappings:
+            continue  # the namespace that is joined has its own
+        if not mappings:
+            raise SpecError(member, f"user namespaces enabled, but no {name} mappings found")
+        for place, number in [("", 0), *ids]:
+            if not _is_mapped(number, mappings):
+                where = f"process.user.{place}" if place else member
+                raise SpecError(where, f"{name} {number} has no mapping in the user namespace")
+
+
+def _is_mapped(number: int, mappings: list[IDMapping]) -> bool:
+    return any(mapping.container_id <= number < mapping.container_id + mapping.size for mapping in mappings)
+
+
+def _check_mount_namespace(spec: Spec) -> None:
+    if spec.linux.namespace("mount") is not None:
+        return
+    for name, paths in (("maskedPaths", spec.linux.masked_paths), ("readonlyPaths", spec.linux.readonly_paths)):
+        if paths:
+            raise SpecError(f"linux.{name}", "unable to restrict paths without a private mount namespace")
+
+
+def _check_cgroup(spec: Spec) -> None:
+    path = spec.linux.cgroups_path
+    if path is not None and ".." in path.split("/"):
+        raise SpecError("linux.cgroupsPath", f"{show(path)} must not contain ..")
+    memory = spec.linux.resources.memory
+    if memory.limit is not None and memory.swap is not None and 0 < memory.swap < memory.limit:
+        raise SpecError(
+            "linux.resources.memory.swap",
+            f"memory and swap together ({memory.swap}) cannot be less than the memory limit ({memory.limit})",
+        )
+    cpu = spec.linux.resources.cpu
+    if cpu.burst is not None and cpu.quota is not None and 0 < cpu.quota < cpu.burst:
+        raise SpecError(
+            "linux.resources.cpu.burst", f"{cpu.burst} must not be larger than the quota of {cpu.quota} microseconds"
+        )
