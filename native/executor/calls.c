@@ -247,8 +247,10 @@ long call_look_up(const char *file, const char *path_list, char *buffer, uint64_
             if (there == -EACCES)
                 verdict = there;
         }
-        if (!*end)
+        if (!*end) {
+            append(buffer, file, file_size < (long)size ? file_size : 0);
             return verdict;
+        }
         start = end;
     }
 }

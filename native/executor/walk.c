@@ -92,7 +92,7 @@ static long walk_call(struct plan_walk *w, uint32_t call, const uint64_t arg[6],
     switch (call) {
     case PLAN_CALL_CLONE: {
         long pid = call_clone(arg[0]);
-        if (pid > 0)
+        if (pid == 0)
             *next = (uint32_t)arg[1];
         return pid;
     }

@@ -22,8 +22,8 @@
 
 #define PLAN_MAGIC 0x4e4c5052u /* "RPLN" */
 #define PLAN_VERSION 1u
-#define PLAN_SLOTS 256
-#define PLAN_NO_SLOT 0xff
+#define PLAN_SLOTS 4096
+#define PLAN_NO_SLOT 0xffff
 #define PLAN_CALL_BASE 0x1000u
 #define PLAN_SYNC_SLOT 0 /* slot 0 holds the sync socket's fd when the walk begins */
 
@@ -47,15 +47,16 @@ enum plan_kind {
 struct plan_op {
     uint32_t call;
     uint8_t kind[6];
-    uint8_t out;         /* slot that takes the result, or PLAN_NO_SLOT */
+    uint16_t out;        /* slot that takes the result, or PLAN_NO_SLOT */
     uint8_t skip;        /* ops to skip when a tolerated error happened */
-    uint16_t tolerate[2]; /* errno values that are no failure, 0 = none */
+    uint8_t tolerate[2]; /* errno values that are no failure, 0 = none */
+    uint8_t reserved;    /* 0 */
     uint64_t arg[6];
 };
 
 /* Calls beyond single system calls. Strings are NUL-terminated data. */
 enum plan_call {
-    PLAN_CALL_CLONE = PLAN_CALL_BASE, /* flags, parent_op: clone3; the child goes on, the parent jumps to parent_op with the pid in out */
+    PLAN_CALL_CLONE = PLAN_CALL_BASE, /* flags, child_op: clone3; the child jumps to child_op, the parent goes on with the pid in out */
     PLAN_CALL_SEND_PID,    /* pid: send PLAN_MSG_PID */
     PLAN_CALL_SYNC,        /* id: send PLAN_MSG_SYNC and wait for the same message; end of file ends the walk */
     PLAN_CALL_EXIT,        /* status */
@@ -67,7 +68,7 @@ enum plan_call {
     PLAN_CALL_BOUNDING_SET, /* mask, last: drop every capability up to last that is not in mask */
     PLAN_CALL_CHECK_CWD,   /* the working directory must lie below the root */
     PLAN_CALL_HOME,        /* uid, word, buffer, size: HOME= from /etc/passwd into buffer, whose address goes to the 64-bit word; "/" when unknown */
-    PLAN_CALL_LOOK_UP,     /* file, path list, buffer, size: find the executable as execvp would */
+    PLAN_CALL_LOOK_UP,     /* file, path list, buffer, size: find the executable as execvp would; buffer is file itself when there is none */
     PLAN_CALL_CONSOLE,     /* socket, word rows|columns<<16 or 0, uid, flags: new pty, its master to socket, its slave to stdio and /dev/console */
     PLAN_CALL_WAIT_FIFO,   /* fd: wait for one byte (`rune start`) */
     PLAN_CALL_END_SYNC,    /* close the sync socket: from here on nobody waits for this process */

@@ -1,0 +1,38 @@
+"""`rune create`: make a container whose program waits for `rune start`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from inclavare.container import create
+from inclavare.container.plan import describe
+
+if TYPE_CHECKING:
+    from inclavare.cli.rune import Invocation
+
+
+def run(invocation: Invocation) -> int:
+    """Carry out the command."""
+    options = creation_options(invocation)
+    options.wait = True
+    prepared = create.Prepared(
+        invocation.arguments[0], invocation.options.value("bundle", "."), options, invocation.log
+    )
+    if invocation.options.flag("dry-run"):
+        os.write(1, describe(create.dry_run(prepared)).encode())
+        return 0
+    create.build(prepared, invocation.log)
+    return 0
+
+
+def creation_options(invocation: Invocation) -> create.Options:
+    """Give the options that create and run share."""
+    given = invocation.options
+    options = create.Options(invocation.root)
+    options.console_socket = given.value("console-socket")
+    options.pid_file = given.value("pid-file")
+    options.preserve_fds = given.number("preserve-fds")
+    options.new_keyring = not given.flag("no-new-keyring")
+    options.sgx_platform = invocation.sgx_platform
+    return options

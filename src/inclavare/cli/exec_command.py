@@ -1,0 +1,87 @@
+"""`rune exec`: run another process in a container."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from inclavare.container import exec as execution
+from inclavare.container import store
+from inclavare.container.plan import describe
+from inclavare.errors import HostError, UsageError
+from inclavare.oci import jsontext, spec
+from inclavare.oci.support import refuse_unsupported_process
+
+if TYPE_CHECKING:
+    from inclavare.cli.rune import Invocation
+    from inclavare.oci.process import Process
+    from inclavare.oci.spec import Spec
+
+
+def run(invocation: Invocation) -> int:
+    """Carry out the command; the status is the program's."""
+    given, log = invocation.options, invocation.log
+    record = store.load(invocation.root, invocation.arguments[0])
+    document = execution.container_spec(record)
+    process = _process(invocation, document)
+    options = execution.Options()
+    options.console_socket = given.value("console-socket")
+    options.pid_file = given.value("pid-file")
+    options.preserve_fds = given.number("preserve-fds")
+    options.terminal = not given.flag("detach") and not options.console_socket
+    if process.terminal and given.flag("detach") and not options.console_socket:
+        raise UsageError("cannot allocate tty if rune will detach without setting console socket")
+    request = execution.make_request(record, document, process)
+    if given.flag("dry-run"):
+        os.write(1, describe(execution.plan_exec(request)).encode())
+        return 0
+    if given.flag("detach"):
+        execution.execute(record, request, options, log)
+        return 0
+    from inclavare.container.supervise import Foreground  # noqa: PLC0415  # only the foreground pays for it
+
+    foreground = Foreground()
+    executed = execution.execute(record, request, options, log)
+    return foreground.wait(executed.pid, executed.master)
+
+
+def _process(invocation: Invocation, document: Spec) -> Process:
+    given, arguments = invocation.options, invocation.arguments
+    path = given.value("process")
+    if path:
+        try:
+            with open(path, "rb", buffering=0) as file:
+                process = spec.parse_process(jsontext.loads(file.read(), path))
+        except OSError as error:
+            raise HostError(f"cannot read {path}: {error.strerror}") from error
+        refuse_unsupported_process(process)
+        return process
+    if len(arguments) < 2:
+        raise UsageError("process args cannot be empty", "Name a command behind the id, or use --process.")
+    process = document.process
+    process.args = arguments[1:]
+    process.env += given.values("env")
+    process.cwd = given.value("cwd", process.cwd)
+    process.terminal = given.flag("tty")
+    process.console_size = None
+    process.no_new_privileges = process.no_new_privileges or given.flag("no-new-privs")
+    _set_user(process, given.value("user"), given.values("additional-gids"))
+    capabilities = process.capabilities
+    for name in given.values("cap"):
+        if capabilities is None:
+            raise UsageError("--cap needs a container with process.capabilities")
+        for names in (capabilities.bounding, capabilities.effective, capabilities.permitted):
+            names.append(name)
+    return process
+
+
+def _set_user(process: Process, user: str, groups: list[str]) -> None:
+    numbers = [*user.split(":"), *groups] if user else groups
+    for number in numbers:
+        if not (number.isascii() and number.isdigit()) or int(number) > 0xFFFF_FFFE:
+            raise UsageError(f"{number!r} is no user or group id", "--user wants UID[:GID] in numbers.")
+    if user:
+        uid, _, gid = user.partition(":")
+        process.user.uid = int(uid)
+        process.user.gid = int(gid) if gid else 0
+    process.user.additional_gids += [int(group) for group in groups]

@@ -1,0 +1,38 @@
+"""`rune ps`: list a container's processes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from inclavare.container import store
+from inclavare.errors import UsageError
+from inclavare.linux import cgroups
+from inclavare.oci import jsontext
+
+if TYPE_CHECKING:
+    from inclavare.cli.rune import Invocation
+
+
+def run(invocation: Invocation) -> int:
+    """Carry out the command."""
+    form = invocation.options.value("format", "table")
+    if form not in ("table", "json"):
+        raise UsageError(f"invalid format option: {form!r}", "It is table or json.")
+    record = store.load(invocation.root, invocation.arguments[0])
+    pids = cgroups.processes(record.cgroups)
+    if form == "json":
+        text = jsontext.dumps(pids) + "\n"
+    else:
+        text = "PID     COMMAND\n" + "".join(f"{pid:<7} {_command(pid)}\n" for pid in pids)
+    os.write(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
+            words = file.read(4096).replace(b"\0", b" ").strip()
+    except OSError:
+        return "(ended)"
+    return words.decode("utf-8", "surrogateescape")

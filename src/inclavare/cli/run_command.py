@@ -1,0 +1,37 @@
+"""`rune run`: create a container, start it, and stay with it to its end (unless --detach)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from inclavare.cli.create_command import creation_options
+from inclavare.container import create, lifecycle
+from inclavare.container.plan import describe
+
+if TYPE_CHECKING:
+    from inclavare.cli.rune import Invocation
+
+
+def run(invocation: Invocation) -> int:
+    """Carry out the command; the status is the program's."""
+    given, log = invocation.options, invocation.log
+    options = creation_options(invocation)
+    options.terminal = not given.flag("detach")
+    prepared = create.Prepared(invocation.arguments[0], given.value("bundle", "."), options, log)
+    if given.flag("dry-run"):
+        os.write(1, describe(create.dry_run(prepared)).encode())
+        return 0
+    if given.flag("detach"):
+        built = create.build(prepared, log)
+        lifecycle.call_hooks(built.record, "poststart", "running", log)
+        return 0
+    from inclavare.container.supervise import Foreground  # noqa: PLC0415  # only the foreground pays for it
+
+    foreground = Foreground()
+    built = create.build(prepared, log)
+    lifecycle.call_hooks(built.record, "poststart", "running", log)
+    status = foreground.wait(built.pid, built.master)
+    if not given.flag("keep"):
+        lifecycle.delete(built.record, log, force=True)
+    return status

@@ -1,0 +1,33 @@
+"""`rune spec`: write a config.json to start from."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from inclavare.container.executor import NATIVE
+from inclavare.errors import HostError, UsageError
+from inclavare.oci import jsontext, template
+
+if TYPE_CHECKING:
+    from inclavare.cli.rune import Invocation
+
+
+def run(invocation: Invocation) -> int:
+    """Carry out the command. An existing file is never overwritten."""
+    runtime = invocation.options.value("enclave")
+    if runtime not in ("", "skeleton"):
+        raise UsageError(f"unknown enclave runtime {runtime!r}", "Known: skeleton.")
+    document = (
+        template.template(enclave=runtime, pal=f"{NATIVE}/liberpal-skeleton-v3.so") if runtime else template.template()
+    )
+    path = os.path.join(invocation.options.value("bundle", "."), "config.json")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        raise HostError("File config.json exists. Remove it first", f"It is {os.path.abspath(path)}.") from None
+    try:
+        os.write(fd, jsontext.dumps(document, "\t").encode() + b"\n")
+    finally:
+        os.close(fd)
+    return 0

@@ -1,0 +1,16 @@
+"""`rune start`: let a created container run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from inclavare.container import lifecycle, store
+
+if TYPE_CHECKING:
+    from inclavare.cli.rune import Invocation
+
+
+def run(invocation: Invocation) -> int:
+    """Carry out the command."""
+    lifecycle.start(store.load(invocation.root, invocation.arguments[0]), invocation.log)
+    return 0

@@ -1,0 +1,187 @@
+"""Every command and option of `rune`, in one table: parsing and help come from it.
+
+Kinds of options: "flag" (may be given as --x, --x=true, --x=false), "value", "list" (may be repeated). As in Go's
+command lines, one dash or two mean the same, and a value follows or is joined by "=". Hot path.
+"""
+
+from __future__ import annotations
+
+
+class Option:
+    """One option: `--name`, perhaps `-short`."""
+
+    __slots__ = ("help", "kind", "metavar", "name", "short")
+
+    def __init__(self, name: str, kind: str, text: str, short: str = "", metavar: str = "VALUE") -> None:
+        self.name = name
+        self.kind = kind
+        self.help = text
+        self.short = short
+        self.metavar = metavar
+
+
+class Command:
+    """One command. `arguments` is the usage text behind the options; `least` and `most` bound their number.
+
+    `mixed`: options may follow arguments (not so where arguments are another program's command line).
+    """
+
+    __slots__ = ("arguments", "help", "least", "mixed", "most", "name", "options")
+
+    def __init__(
+        self,
+        name: str,
+        arguments: str,
+        least: int,
+        most: int,
+        text: str,
+        options: tuple[Option, ...],
+        *,
+        mixed: bool = True,
+    ) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.least = least
+        self.most = most
+        self.help = text
+        self.options = options
+        self.mixed = mixed
+
+
+MANY = 1 << 20
+
+HELP = Option("help", "flag", "show this help", "h")
+
+GLOBAL_OPTIONS = (
+    Option("root", "value", "directory of the containers' state (default: /run/rune)", metavar="DIR"),
+    Option("log", "value", "write log lines to FILE (default: errors to stderr)", metavar="FILE"),
+    Option("log-format", "value", "text (default) or json", metavar="FORMAT"),
+    Option("log-level", "value", "debug, info (default), warning, error", metavar="LEVEL"),
+    Option("debug", "flag", "the same as --log-level debug"),
+    Option(
+        "sgx-platform",
+        "value",
+        "where enclaves run: hardware (default), emulated (the software platform: it protects nothing), auto",
+        metavar="PLATFORM",
+    ),
+    Option("version", "flag", "print the version", "v"),
+    HELP,
+)
+
+_BUNDLE = Option("bundle", "value", "the bundle's directory (default: the working directory)", "b", "DIR")
+_CONSOLE_SOCKET = Option("console-socket", "value", "unix socket that receives the terminal's master", metavar="PATH")
+_PID_FILE = Option("pid-file", "value", "write the pid of the process to FILE", metavar="FILE")
+_PRESERVE_FDS = Option("preserve-fds", "value", "pass on N more file descriptors, from 3", metavar="N")
+_DRY_RUN = Option("dry-run", "flag", "print the plan, every step in order, and change nothing")
+_NO_KEYRING = Option("no-new-keyring", "flag", "stay in the caller's session keyring")
+
+COMMANDS = (
+    Command(
+        "create",
+        "ID",
+        1,
+        1,
+        "make a container; its program waits for `rune start`",
+        (_BUNDLE, _CONSOLE_SOCKET, _PID_FILE, _NO_KEYRING, _PRESERVE_FDS, _DRY_RUN, HELP),
+    ),
+    Command(
+        "delete",
+        "ID...",
+        1,
+        MANY,
+        "remove a stopped container",
+        (Option("force", "flag", "kill it first if it runs", "f"), HELP),
+    ),
+    Command(
+        "exec",
+        "ID COMMAND [ARGUMENT...]",
+        1,
+        MANY,
+        "run another process in a container",
+        (
+            Option("process", "value", "read the process from FILE (JSON)", "p", "FILE"),
+            Option("cwd", "value", "its working directory", metavar="DIR"),
+            Option("env", "list", "set NAME=VALUE", "e", "NAME=VALUE"),
+            Option("tty", "flag", "give it a terminal", "t"),
+            Option("user", "value", "run as UID[:GID]", "u", "UID[:GID]"),
+            Option("additional-gids", "list", "more groups", "g", "GID"),
+            Option("detach", "flag", "do not wait for its end", "d"),
+            Option("cap", "list", "add a capability", "c", "CAP"),
+            Option("no-new-privs", "flag", "forbid gaining privileges"),
+            _CONSOLE_SOCKET,
+            _PID_FILE,
+            _PRESERVE_FDS,
+            _DRY_RUN,
+            HELP,
+        ),
+        mixed=False,
+    ),
+    Command(
+        "kill",
+        "ID [SIGNAL]",
+        1,
+        2,
+        "send a signal (default: SIGTERM)",
+        (Option("all", "flag", "to every process of the container", "a"), HELP),
+    ),
+    Command(
+        "list",
+        "",
+        0,
+        0,
+        "list containers",
+        (
+            Option("format", "value", "table (default) or json", "f", "FORMAT"),
+            Option("quiet", "flag", "ids only", "q"),
+            HELP,
+        ),
+    ),
+    Command(
+        "ps",
+        "ID",
+        1,
+        1,
+        "list a container's processes",
+        (Option("format", "value", "table (default) or json", "f", "FORMAT"), HELP),
+    ),
+    Command(
+        "run",
+        "ID",
+        1,
+        1,
+        "create and start a container",
+        (
+            _BUNDLE,
+            _CONSOLE_SOCKET,
+            _PID_FILE,
+            _NO_KEYRING,
+            _PRESERVE_FDS,
+            Option("detach", "flag", "do not wait for its end", "d"),
+            Option("keep", "flag", "keep the container's record after its end"),
+            _DRY_RUN,
+            HELP,
+        ),
+    ),
+    Command(
+        "spec",
+        "",
+        0,
+        0,
+        "write a config.json to start from",
+        (
+            _BUNDLE,
+            Option("enclave", "value", "for an enclave container with this runtime: skeleton", metavar="RUNTIME"),
+            HELP,
+        ),
+    ),
+    Command("start", "ID", 1, 1, "let a created container run", (HELP,)),
+    Command("state", "ID", 1, 1, "print a container's state (JSON)", (HELP,)),
+)
+
+
+def command_named(name: str) -> Command | None:
+    """Find a command."""
+    for command in COMMANDS:
+        if command.name == name:
+            return command
+    return None

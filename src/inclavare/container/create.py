@@ -1,0 +1,374 @@
+"""Makes containers: reads the bundle, reserves the id, makes cgroups, plans, and follows the plan to its end.
+
+`prepare` reads and decides and changes nothing; `build` acts. What `build` has done is undone when a later step fails.
+Hot path.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+from inclavare.container import facts, hooks, lifecycle, store
+from inclavare.container.executor import Run, sealed_program
+from inclavare.container.mount_plan import CgroupMount
+from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_READY, Request, plan_create
+from inclavare.container.process_plan import Filter
+from inclavare.errors import HostError, InclavareError, SpecError, StateError
+from inclavare.linux import cgroups, process, seccomp
+from inclavare.oci import jsontext, spec
+from inclavare.oci.state import SPEC_VERSION, hook_state
+from inclavare.oci.validate import validate, validate_id
+
+if TYPE_CHECKING:
+    from inclavare.container.enclave_plan import Prepared as PreparedEnclave
+    from inclavare.container.plan import Plan
+    from inclavare.container.store import Record
+    from inclavare.log import Log
+    from inclavare.oci.linux import IDMapping
+    from inclavare.oci.spec import Spec
+
+CONFIG_MAX = 16 << 20
+
+
+class Options:
+    """What the command line adds to the bundle. `console_socket` and `pid_file` are paths or empty.
+
+    `wait` makes a container that waits for `start`. `terminal` says that a foreground command takes the terminal.
+    """
+
+    __slots__ = (
+        "console_socket",
+        "new_keyring",
+        "pid_file",
+        "preserve_fds",
+        "root",
+        "sgx_platform",
+        "terminal",
+        "wait",
+    )
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.console_socket = ""
+        self.pid_file = ""
+        self.preserve_fds = 0
+        self.new_keyring = True
+        self.sgx_platform = ""
+        self.wait = False
+        self.terminal = False
+
+
+class Prepared:
+    """A container that could be made: nothing has been changed yet."""
+
+    __slots__ = ("bundle", "enclave", "facts", "id", "layout", "options", "paths", "raw", "rootfs", "spec")
+
+    def __init__(self, container_id: str, bundle: str, options: Options, log: Log) -> None:
+        validate_id(container_id)
+        self.id = container_id
+        self.options = options
+        self.bundle = os.path.realpath(bundle)
+        self.raw = _read_config(self.bundle)
+        self.spec: Spec = spec.parse(jsontext.loads(self.raw))
+        validate(self.spec)
+        for warning in self.spec.warnings:
+            log.warning(warning)
+        if self.spec.unknown:
+            log.warning(f"config.json: no runtime-spec knows {', '.join(self.spec.unknown)}; ignored")
+        self.rootfs = os.path.realpath(os.path.join(self.bundle, self.spec.root.path))
+        if not os.path.isdir(self.rootfs):
+            raise SpecError("root.path", f"the rootfs {self.rootfs} is not a directory")
+        _check_terminal(self.spec, options)
+        self.enclave = _prepare_enclave(self.spec, self.bundle, options, log)
+        self.facts = facts.probe(self.spec, self.bundle)
+        self.layout = cgroups.read_layout()
+        self.paths = cgroups.paths_for(self.layout, self.spec.linux.cgroups_path, container_id)
+
+    def request(self) -> Request:
+        """Give what the planner needs, without what must be opened for it."""
+        request = Request(self.spec, self.id, self.bundle, self.rootfs, self.facts)
+        request.cgroup_mounts = [CgroupMount(name, path) for name, path in cgroups.hierarchies(self.layout, self.paths)]
+        request.new_keyring = self.options.new_keyring
+        request.preserve_fds = self.options.preserve_fds
+        if self.enclave is not None:
+            request.enclave = self.enclave.request()
+        return request
+
+
+def dry_run(prepared: Prepared) -> Plan:
+    """Plan without opening or changing anything: fds are not real."""
+    request = prepared.request()
+    request.filter = _compile(prepared.spec)
+    request.cgroup_fds = [(controller, 0) for controller in prepared.paths]
+    request.fifo_fd = 0 if prepared.options.wait else -1
+    request.console_fd = 0 if prepared.spec.process.terminal else -1
+    return plan_create(request)
+
+
+class Built:
+    """A container whose process exists. `master` is its terminal for the foreground, or -1; the caller owns it."""
+
+    __slots__ = ("master", "pid", "record")
+
+    def __init__(self, record: Record, pid: int, master: int) -> None:
+        self.record = record
+        self.pid = pid
+        self.master = master
+
+
+def build(prepared: Prepared, log: Log) -> Built:
+    """Make the container. On failure nothing of it is left."""
+    options = prepared.options
+    record = _reserve(prepared)
+    opened: list[int] = []
+    try:
+        _record(record, prepared)
+        cgroups.create(prepared.layout, prepared.paths)
+        cgroups.apply(prepared.paths, cgroups.limits(prepared.spec.linux.resources))
+        request = prepared.request()
+        request.filter = _filter(prepared, record)
+        request.cgroup_fds = cgroups.open_join_fds(prepared.paths)
+        opened += [fd for _, fd in request.cgroup_fds]
+        if options.wait:
+            request.fifo_fd = _make_fifo(record)
+            opened.append(request.fifo_fd)
+        console = _open_console(prepared)
+        if console is not None:
+            request.console_fd = console.theirs
+            opened.append(console.theirs)
+        if request.enclave is not None:
+            request.enclave.runelet_fd = sealed_program("runelet")
+            opened.append(request.enclave.runelet_fd)
+            request.enclave.agent_fd = _listen(record)
+            opened.append(request.enclave.agent_fd)
+        preserved = range(3, 3 + options.preserve_fds)
+        run = Run(plan_create(request), [*opened, *preserved], log)
+        for fd in opened:
+            os.close(fd)
+        opened = []
+        run.follow(
+            lambda sync: _answer(sync, run, prepared, record),
+            SYNC_READY,
+            prepared.enclave.init_timeout_s if prepared.enclave is not None else None,
+        )
+        master = console.receive() if console is not None and options.terminal else -1
+    except BaseException:
+        for fd in opened:
+            os.close(fd)
+        _undo(record, options, log)
+        raise
+    return Built(record, run.pid, master)
+
+
+class Console:
+    """A socket that receives a terminal's master: a foreground command's own pair, or the engine's."""
+
+    __slots__ = ("_ours", "theirs")
+
+    def __init__(self, path: str) -> None:
+        self._ours: _socket.socket | None = None
+        if path:
+            self.theirs = _connect(path)
+        else:
+            self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+            self.theirs = theirs.detach()
+
+    def receive(self) -> int:
+        """Take the master (CLOEXEC)."""
+        if self._ours is None:
+            raise ValueError("the engine's console socket is not ours to read")
+        _, ancillary, _, _ = self._ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+        self._ours.close()
+        return int.from_bytes(ancillary[0][2][:4], "little")
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid so that a reader never sees a part of it."""
+    directory, _, name = path.rpartition("/")
+    temporary = f"{directory}/.{name}" if directory else f".{name}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise HostError(f"cannot write the pid file {path}: {error.strerror}") from error
+
+
+def read_filter(record: Record, flags: int) -> Filter | None:
+    """Give the seccomp filter that the container was made with."""
+    try:
+        return Filter(record.read("seccomp.bpf"), flags)
+    except FileNotFoundError:
+        return None
+
+
+def _read_config(bundle: str) -> bytes:
+    path = f"{bundle}/config.json"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise HostError(
+            f"cannot read {path}: {error.strerror}", "Name the bundle with --bundle; `rune spec` writes a config.json."
+        ) from error
+    try:
+        size = os.fstat(fd).st_size
+        if size > CONFIG_MAX:
+            raise SpecError("", f"config.json is larger than {CONFIG_MAX >> 20} MiB")
+        return os.read(fd, CONFIG_MAX)
+    finally:
+        os.close(fd)
+
+
+def _check_terminal(document: Spec, options: Options) -> None:
+    if document.process.terminal:
+        if not options.terminal and not options.console_socket:
+            raise SpecError(
+                "process.terminal", "cannot allocate tty if rune will detach without setting console socket"
+            )
+        if options.terminal and options.console_socket:
+            raise SpecError("process.terminal", "cannot use console socket if rune will not detach")
+    elif options.console_socket:
+        raise SpecError("process.terminal", "cannot use console socket if no tty is allocated")
+
+
+def _prepare_enclave(document: Spec, bundle: str, options: Options, log: Log) -> PreparedEnclave | None:
+    if not any(entry.startswith("ENCLAVE_") for entry in document.process.env) and not any(
+        name.startswith("enclave.") for name in document.annotations
+    ):
+        return None
+    from inclavare.container import enclave_plan  # noqa: PLC0415  # plain containers do not need it
+
+    return enclave_plan.prepare(document, bundle, options.sgx_platform, log)
+
+
+def _reserve(prepared: Prepared) -> Record:
+    """Reserve the id, after clearing away what a killed rune left under it."""
+    try:
+        return store.create(prepared.options.root, prepared.id)
+    except StateError:
+        old = store.load(prepared.options.root, prepared.id)
+        if not old.creator or old.pid or process.is_same(old.creator, old.creator_start_time):
+            raise
+        lifecycle.clean_up(old)
+        old.remove()
+        return store.create(prepared.options.root, prepared.id)
+
+
+def _record(record: Record, prepared: Prepared) -> None:
+    record.oci_version = SPEC_VERSION
+    record.bundle = prepared.bundle
+    record.rootfs = prepared.rootfs
+    now = time.time_ns()
+    record.created = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now // 10**9))}.{now % 10**9:09}Z"
+    record.annotations = prepared.spec.annotations
+    record.cgroups = prepared.paths
+    if prepared.enclave is not None:
+        record.enclave = prepared.enclave.state
+        record.platform = prepared.enclave.platform
+    record.write(store.CONFIG, prepared.raw)
+    record.save()
+
+
+def _compile(document: Spec) -> Filter | None:
+    profile = document.linux.seccomp
+    return Filter(seccomp.compile_filter(profile), seccomp.filter_flags(profile)) if profile is not None else None
+
+
+def _filter(prepared: Prepared, record: Record) -> Filter | None:
+    made = _compile(prepared.spec)
+    if made is not None:
+        record.write("seccomp.bpf", made.code)
+    return made
+
+
+def _make_fifo(record: Record) -> int:
+    path = record.path(store.FIFO)
+    os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _open_console(prepared: Prepared) -> Console | None:
+    return Console(prepared.options.console_socket) if prepared.spec.process.terminal else None
+
+
+def _connect(path: str) -> int:
+    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        client.connect(path)
+    except OSError as error:
+        client.close()
+        raise HostError(f"cannot connect to the console socket {path}: {error.strerror}") from error
+    return client.detach()
+
+
+def _listen(record: Record) -> int:
+    """Make the agent's socket. Bound through the directory's fd: the path may be longer than an address can be."""
+    directory = os.open(record.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        server.bind(f"/proc/self/fd/{directory}/{store.AGENT}")
+        os.chmod(record.path(store.AGENT), 0o600)
+        server.listen(128)
+        return server.detach()
+    finally:
+        os.close(directory)
+
+
+def _answer(sync: int, run: Run, prepared: Prepared, record: Record) -> None:
+    if sync == SYNC_MAP:
+        _write_mappings(run.pid, prepared.spec)
+    elif sync == SYNC_HOOKS:
+        state = hook_state(
+            container_id=record.id,
+            pid=run.pid,
+            status="creating",
+            bundle=record.bundle,
+            annotations=record.annotations,
+        )
+        hooks.run_hooks("prestart", prepared.spec.hooks.prestart, state)
+        hooks.run_hooks("createRuntime", prepared.spec.hooks.create_runtime, state)
+    elif sync == SYNC_READY:
+        record.pid = run.pid
+        record.start_time = process.start_time(run.pid) or 0
+        record.save()
+        if prepared.options.pid_file:
+            write_pid_file(prepared.options.pid_file, run.pid)
+
+
+def _write_mappings(pid: int, document: Spec) -> None:
+    for name, mappings in (("uid_map", document.linux.uid_mappings), ("gid_map", document.linux.gid_mappings)):
+        _write_mapping(f"/proc/{pid}/{name}", mappings)
+
+
+def _write_mapping(path: str, mappings: list[IDMapping]) -> None:
+    lines = "".join([f"{entry.container_id} {entry.host_id} {entry.size}\n" for entry in mappings])
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, lines.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise HostError(f"cannot write the mappings {lines.strip()!r} to {path}: {error.strerror}") from error
+
+
+def _undo(record: Record, options: Options, log: Log) -> None:
+    """Remove what was made; what cannot be removed is said, and does not hide the first error."""
+    try:
+        lifecycle.clean_up(record)
+        record.remove()
+    except (InclavareError, OSError) as error:
+        log.warning(f"cannot clean up after the failure: {error}")
+    if options.pid_file:
+        try:
+            os.unlink(options.pid_file)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                log.warning(f"cannot remove {options.pid_file}: {error.strerror}")

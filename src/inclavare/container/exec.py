@@ -1,0 +1,232 @@
+"""Runs another process in a container: a plan that joins the container's namespaces and cgroups.
+
+In an enclave container the process is a proxy that runs its command in the enclave through the agent. Hot path.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+from errno import ENOSYS
+from typing import TYPE_CHECKING
+
+from inclavare.container import facts, lifecycle, store
+from inclavare.container.create import Console, read_filter, write_pid_file
+from inclavare.container.executor import Run
+from inclavare.container.plan import CALL_AGENT_EXEC, CALL_SYNC, Plan
+from inclavare.container.planner import (
+    NAMESPACES,
+    SYNC_READY,
+    add_cgroup_join,
+    add_clone,
+    add_console,
+    become_root,
+    write_settings,
+)
+from inclavare.container.process_plan import (
+    Filter,
+    add_death_signal,
+    add_exec,
+    add_filter,
+    add_identity,
+    add_look_up,
+    add_not_dumpable,
+)
+from inclavare.errors import HostError, StateError
+from inclavare.linux import cgroups, process, seccomp
+from inclavare.linux import headers as k
+from inclavare.linux.calls import SYS_CLOSE_RANGE, SYS_KEYCTL, SYS_PRCTL, SYS_SETNS, SYS_SETSID
+from inclavare.oci import jsontext, spec
+
+if TYPE_CHECKING:
+    from inclavare.container.store import Record
+    from inclavare.log import Log
+    from inclavare.oci.process import Process
+    from inclavare.oci.spec import Spec
+
+
+class Request:
+    """What the plan of another process is made from. fds are -1 where there is none."""
+
+    __slots__ = (
+        "agent_fd",
+        "agent_request",
+        "cgroup_fds",
+        "console_fd",
+        "facts",
+        "filter",
+        "id",
+        "pidfd",
+        "preserve_fds",
+        "process",
+        "spec",
+    )
+
+    def __init__(self, container_id: str, document: Spec, process_: Process, host: facts.Facts) -> None:
+        self.id = container_id
+        self.spec = document
+        self.process = process_
+        self.facts = host
+        self.pidfd = -1
+        self.cgroup_fds: list[tuple[str, int]] = []
+        self.console_fd = -1
+        self.filter: Filter | None = None
+        self.preserve_fds = 0
+        self.agent_fd = -1
+        self.agent_request = b""
+
+
+def plan_exec(request: Request) -> Plan:
+    """Plan the process up to its program (or to the agent that runs it in the enclave)."""
+    plan, proc = Plan(), request.process
+    flags = 0
+    for namespace in request.spec.linux.namespaces:
+        flags |= NAMESPACES[namespace.type]
+    userns = bool(flags & k.CLONE_NEWUSER)
+    add_not_dumpable(plan)
+    if flags & k.CLONE_NEWPID:
+        plan.add(SYS_SETNS, request.pidfd, k.CLONE_NEWPID, words="join the container's pid namespace")
+    add_clone(plan, 0)
+    add_death_signal(plan)
+    plan.add(SYS_SETSID, words="start a session")
+    plan.add(
+        SYS_CLOSE_RANGE,
+        3 + request.preserve_fds,
+        0xFFFF_FFFF,
+        k.CLOSE_RANGE_CLOEXEC,
+        words="let no fd through to the program",
+    )
+    add_cgroup_join(plan, request.cgroup_fds)
+    write_settings(plan, {}, proc)
+    rest = flags & ~k.CLONE_NEWPID
+    if rest:
+        plan.add(SYS_SETNS, request.pidfd, rest, words="join the container's other namespaces")
+    if userns:
+        become_root(plan)
+    plan.add(
+        SYS_KEYCTL,
+        k.KEYCTL_JOIN_SESSION_KEYRING,
+        plan.string(f"_ses.{request.id}"),
+        words="join the container's session keyring",
+        tolerate=(ENOSYS,),
+    )
+    if request.console_fd >= 0:
+        add_console(plan, request.console_fd, proc, 0)
+    if request.agent_fd >= 0:
+        _add_agent(plan, request, userns=userns)
+        return plan
+    add_identity(plan, proc, request.facts, request.filter, userns=userns)
+    program = add_look_up(plan, proc)
+    plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
+    plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
+    if proc.no_new_privileges:
+        add_filter(plan, request.filter)
+    add_exec(plan, program)
+    return plan
+
+
+class Executed:
+    """A process that runs in the container; it is our child. `master` is its terminal, or -1."""
+
+    __slots__ = ("master", "pid")
+
+    def __init__(self, pid: int, master: int) -> None:
+        self.pid = pid
+        self.master = master
+
+
+class Options:
+    """Of the command line. `terminal`: a foreground command takes the process's terminal itself."""
+
+    __slots__ = ("console_socket", "pid_file", "preserve_fds", "terminal")
+
+    def __init__(self) -> None:
+        self.console_socket = ""
+        self.pid_file = ""
+        self.preserve_fds = 0
+        self.terminal = False
+
+
+def container_spec(record: Record) -> Spec:
+    """Give the configuration that the container was made with. Raises StateError when it does not run."""
+    now = lifecycle.status(record)
+    if now in ("stopped", "creating"):
+        raise StateError(f"cannot exec in a {now} container", "`rune state` tells what it does.")
+    if now == "paused":
+        raise StateError("cannot exec in a paused container", "Resume it first.")
+    return spec.parse(jsontext.loads(record.read(store.CONFIG)))
+
+
+def make_request(record: Record, document: Spec, process_: Process) -> Request:
+    """Give what the planner needs, without what must be opened for it."""
+    stdio = [facts.read_stdio(fd) for fd in range(3)]
+    request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))
+    profile = document.linux.seccomp
+    if profile is not None:
+        request.filter = read_filter(record, seccomp.filter_flags(profile))
+    return request
+
+
+def execute(record: Record, request: Request, options: Options, log: Log) -> Executed:
+    """Start the process. On failure nothing of it is left."""
+    opened: list[int] = []
+    try:
+        request.pidfd = os.pidfd_open(record.pid)
+        opened.append(request.pidfd)
+        if not process.is_same(record.pid, record.start_time):
+            raise StateError("cannot exec in a stopped container")
+        request.cgroup_fds = cgroups.open_join_fds(record.cgroups)
+        opened += [fd for _, fd in request.cgroup_fds]
+        console = Console(options.console_socket) if request.process.terminal else None
+        if console is not None:
+            request.console_fd = console.theirs
+            opened.append(console.theirs)
+        if record.enclave is not None:
+            request.agent_fd = _connect_agent(record)
+            opened.append(request.agent_fd)
+            request.agent_request = _agent_request(request.process)
+        request.preserve_fds = options.preserve_fds
+        run = Run(plan_exec(request), [*opened, *range(3, 3 + options.preserve_fds)], log)
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+    def answer(_sync: int) -> None:
+        if options.pid_file:
+            write_pid_file(options.pid_file, run.pid)
+
+    run.follow(answer, SYNC_READY)
+    return Executed(run.pid, console.receive() if console is not None and options.terminal else -1)
+
+
+def _add_agent(plan: Plan, request: Request, *, userns: bool) -> None:
+    """The proxy runs nothing of the image: it needs the user, not the working directory or the filter."""
+    add_identity(plan, request.process, request.facts, None, userns=userns)
+    plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
+    plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
+    message = request.agent_request
+    plan.add(
+        CALL_AGENT_EXEC,
+        request.agent_fd,
+        plan.data(message),
+        len(message),
+        words=f'run "{request.process.args[0]}" in the enclave',
+    )
+
+
+def _connect_agent(record: Record) -> int:
+    directory = os.open(record.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        client.connect(f"/proc/self/fd/{directory}/{store.AGENT}")
+    except OSError as error:
+        client.close()
+        raise HostError(f"cannot reach the agent of container {record.id}: {error.strerror}") from error
+    finally:
+        os.close(directory)
+    return client.detach()
+
+
+def _agent_request(process_: Process) -> bytes:
+
+    raise NotImplementedError

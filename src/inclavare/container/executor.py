@@ -1,0 +1,212 @@
+"""Starts the executor on a plan and follows it to its end.
+
+The executor runs from a sealed memfd, and so does its plan: nothing of the host can be overwritten through
+/proc/self/exe of the container (CVE-2019-5736). It is started by posix_spawn, reports over a SOCK_SEQPACKET socket
+(messages: native/include/plan.h), and clones the container's process as our own child.
+
+This module turns (op, errno) into sentences. It knows nothing of specs. Hot path.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+
+from inclavare.container.plan import MSG, MSG_ERROR, MSG_LOG, MSG_MAX, MSG_PID, MSG_SYNC, Plan, call_name
+from inclavare.errors import HostError, PlanError
+from inclavare.log import Log
+
+MFD_EXEC = 0x10  # linux/memfd.h, Linux 6.3
+F_ADD_SEALS = 1033
+F_SEAL_ALL = 0xF  # SEAL | SHRINK | GROW | WRITE
+SIGNALS = (*range(1, 32), *range(34, 65))  # 32 and 33 belong to libc
+NATIVE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_native")
+
+
+def sealed_memfd(name: str, content: bytes, *, executable: bool = False) -> int:
+    """Make an anonymous file with this content that nobody can change. The caller owns the fd (CLOEXEC)."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        fd = os.memfd_create(name, flags | MFD_EXEC if executable else flags)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not executable:
+            raise
+        fd = os.memfd_create(name, flags)  # before Linux 6.3 every memfd is executable
+    try:
+        os.write(fd, content)
+        fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_ALL)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def sealed_program(name: str) -> int:
+    """Copy the native program `name` into a sealed memfd. Raises HostError when it is not installed."""
+    path = f"{NATIVE}/{name}"
+    try:
+        with open(path, "rb", buffering=0) as file:
+            content = file.read()
+    except OSError as error:
+        raise HostError(
+            f"cannot read {path}: {error.strerror}", "The native parts are missing: run `make`, or install again."
+        ) from error
+    return sealed_memfd(f"rune-{name}", content, executable=True)
+
+
+class Run:
+    """A plan under way: `pid` is the container's process once it is known."""
+
+    __slots__ = ("_executor", "_log", "_plan", "_socket", "pid")
+
+    def __init__(self, plan: Plan, inherit: Iterable[int], log: Log) -> None:
+        """Start the executor. `inherit`: fds that keep their number in it (stdio is inherited anyway)."""
+        self._plan = plan
+        self._log = log
+        self.pid = 0
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        plan_fd = program_fd = -1
+        try:
+            plan_fd = sealed_memfd("rune-plan", plan.encode(theirs.fileno()))
+            program_fd = sealed_program("executor")
+            self._executor = os.posix_spawn(
+                f"/proc/self/fd/{program_fd}",
+                ["rune:[init]", str(plan_fd)],
+                {},
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs.fileno(), plan_fd, *inherit)],
+                setsigmask=(),
+                setsigdef=SIGNALS,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            for fd in (plan_fd, program_fd):
+                if fd >= 0:
+                    os.close(fd)
+        self._socket = ours
+
+    def follow(self, on_sync: Callable[[int], None], last_sync: int, timeout_s: float | None = None) -> None:
+        """Answer the plan's sync points until its socket closes, which it must not before `last_sync`.
+
+        Raises PlanError when a step failed or a process died, and whatever `on_sync` raises; then no process of the
+        container is left. `timeout_s` bounds the silence between two messages.
+        """
+        done = False
+        try:
+            self._socket.settimeout(timeout_s)
+            self._answer(on_sync, last_sync)
+            done = True
+        except TimeoutError:
+            raise PlanError(0, 0, f"the container's process said nothing for {timeout_s:g} s") from None
+        finally:
+            if not done:
+                self._abandon()
+            self._reap_executor()
+            self._socket.close()
+
+    def kill(self) -> None:
+        """End the container's process and wait for its end."""
+        if self.pid:
+            try:
+                os.kill(self.pid, 9)
+                os.waitpid(self.pid, 0)
+            except (ChildProcessError, ProcessLookupError):
+                pass
+            self.pid = 0
+
+    def _answer(self, on_sync: Callable[[int], None], last_sync: int) -> None:
+        step, reached = 0, False
+        while (message := self._receive()) is not None:
+            kind, step, value, text = message
+            if kind == MSG_SYNC:
+                self._await_pid(step)
+                on_sync(value)
+                reached = value == last_sync
+                self._send(step, value)
+            elif kind == MSG_ERROR:
+                raise self._error(step, value, text)
+        if not reached:
+            raise PlanError(step, 0, f"{self._death()} after step {step} ({self._plan.ops[step].words})")
+
+    def _receive(self) -> tuple[int, int, int, str] | None:
+        """Take the next message for the caller: (kind, step, value, text), None at the end."""
+        while True:
+            try:
+                message = self._socket.recv(MSG.size + MSG_MAX)
+            except ConnectionResetError:
+                return None
+            if not message:
+                return None
+            kind, step, value, size = MSG.unpack_from(message)
+            text = message[MSG.size : MSG.size + size].decode("utf-8", "replace")
+            if kind == MSG_PID:
+                self.pid = value
+            elif kind == MSG_LOG:
+                (self._log.debug, self._log.info, self._log.warning)[min(max(value, 0), 2)](text)
+            else:
+                return kind, step, value, text
+
+    def _send(self, step: int, sync: int) -> None:
+        try:
+            self._socket.send(MSG.pack(MSG_SYNC, step, sync, 0))
+        except OSError:  # it died while we were at work: the end of the stream says so
+            return
+
+    def _await_pid(self, step: int) -> None:
+        """Two processes share the socket, and the container's may be heard before the executor named its pid."""
+        self._reap_executor()
+        if not self.pid:
+            self._take_pid()
+        if not self.pid:
+            raise PlanError(step, 0, "the executor was killed before it named the container's process")
+
+    def _take_pid(self) -> None:
+        timeout = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            while not self.pid and self._receive() is not None:
+                pass
+        except BlockingIOError:
+            pass
+        self._socket.settimeout(timeout)
+
+    def _abandon(self) -> None:
+        self._reap_executor()
+        self._take_pid()
+        self.kill()
+
+    def _death(self) -> str:
+        self._reap_executor()
+        if not self.pid:
+            return "the executor died"
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        if os.WIFSIGNALED(status):
+            return f"the container's process was killed by signal {os.WTERMSIG(status)}"
+        return f"the container's process ended with status {os.WEXITSTATUS(status)}"
+
+    def _reap_executor(self) -> None:
+        if self._executor:
+            os.waitpid(self._executor, 0)
+            self._executor = 0
+
+    def _error(self, step: int, number: int, text: str) -> PlanError:
+        op = self._plan.ops[step]
+        sentence = (op.sentences or {}).get(number)
+        if sentence is None:
+            what = f"cannot {op.words}: {text or os.strerror(number)}"
+            sentence = f"{what} ({call_name(op.call)}, plan step {step})"
+        return PlanError(step, number, sentence, _hint(number))
+
+
+def _hint(number: int) -> str:
+    if number == errno.EPERM:
+        return "rune needs the privilege for this step; run as root, or leave the setting out."
+    if number == errno.ENOSYS:
+        return "The kernel is too old: rune needs Linux 5.12 or later."
+    return ""

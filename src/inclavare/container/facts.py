@@ -1,0 +1,76 @@
+"""What the planner must know of the host, as one value.
+
+`probe` does the reading; everything behind it is pure. Hot path.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from inclavare.errors import HostError, SpecError
+
+if TYPE_CHECKING:
+    from inclavare.oci.spec import Spec
+
+
+NULL_DEVICE = 1 << 8 | 3
+
+
+class Facts:
+    """The host as one plan sees it.
+
+    `sources` maps the source of each bind mount to "is a directory". `last_cap` is the highest capability the kernel
+    knows. `stdio` holds (is /dev/null, owner's uid) of fds 0 to 2, None for a closed one.
+    """
+
+    __slots__ = ("last_cap", "sources", "stdio")
+
+    def __init__(self, sources: dict[str, bool], last_cap: int, stdio: list[tuple[bool, int] | None]) -> None:
+        self.sources = sources
+        self.last_cap = last_cap
+        self.stdio = stdio
+
+
+def probe(spec: Spec, bundle: str) -> Facts:
+    """Read what this spec's plan needs. Raises SpecError for a bind mount without source, HostError for an odd host."""
+    sources: dict[str, bool] = {}
+    for index, mount in enumerate(spec.mounts):
+        if is_bind(mount.type, mount.options):
+            source = source_path(mount.source, bundle)
+            try:
+                sources[source] = stat.S_ISDIR(os.stat(source).st_mode)
+            except OSError as error:
+                raise SpecError(
+                    f"mounts[{index}].source", f"cannot bind {source} to {mount.destination}: {error.strerror}"
+                ) from error
+    null = os.stat("/dev/null")
+    if not stat.S_ISCHR(null.st_mode) or null.st_rdev != NULL_DEVICE:
+        raise HostError("/dev/null of the host is not the null device", "Make it again: mknod -m 666 /dev/null c 1 3")
+    return Facts(sources, read_last_cap(), [read_stdio(fd) for fd in range(3)])
+
+
+def read_last_cap() -> int:
+    """Give the highest capability that the kernel knows."""
+    with open("/proc/sys/kernel/cap_last_cap", "rb", buffering=0) as file:
+        return int(file.read())
+
+
+def is_bind(kind: str | None, options: list[str]) -> bool:
+    """Tell whether a mount of the spec is a bind mount."""
+    return kind == "bind" or "bind" in options or "rbind" in options
+
+
+def source_path(source: str | None, bundle: str) -> str:
+    """Give the absolute path of a bind mount's source; relative ones begin at the bundle."""
+    return os.path.normpath(os.path.join(bundle, source or ""))
+
+
+def read_stdio(fd: int) -> tuple[bool, int] | None:
+    """Tell of an fd whether it is /dev/null and whose it is; None when it is closed."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE, status.st_uid

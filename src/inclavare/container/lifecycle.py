@@ -1,0 +1,172 @@
+"""What state a container is in, and the ways from one to the next that make no new process: start, kill, delete.
+
+A container is `creating` until its record names a process, `created` while the fifo is there, then `running` or
+`paused` as long as its process lives, else `stopped`. Hot path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from typing import TYPE_CHECKING
+
+from inclavare.container import hooks, store
+from inclavare.errors import InclavareError, StateError
+from inclavare.linux import cgroups, process
+from inclavare.oci import jsontext, spec
+from inclavare.oci.state import hook_state, state_document
+
+if TYPE_CHECKING:
+    from inclavare.container.store import Record
+    from inclavare.log import Log
+
+DEATH_TIMEOUT_MS = 10_000
+
+
+def status(record: Record) -> str:
+    """Give the container's status in the runtime-spec's words."""
+    if not record.pid:
+        alive = record.creator and process.is_same(record.creator, record.creator_start_time)
+        return "creating" if alive else "stopped"
+    if not process.is_same(record.pid, record.start_time):
+        return "stopped"
+    if os.path.exists(record.path(store.FIFO)):
+        return "created"
+    return "paused" if cgroups.is_frozen(record.cgroups) else "running"
+
+
+def document(record: Record) -> dict[str, object]:
+    """Give the state document that `rune state` prints."""
+    now = status(record)
+    enclave: dict[str, object] | None = None
+    if record.enclave is not None:
+        enclave = {**_text_members(record.enclave), "platform": record.platform}
+    return state_document(
+        container_id=record.id,
+        pid=0 if now == "stopped" else record.pid,
+        status=now,
+        bundle=record.bundle,
+        rootfs=record.rootfs,
+        created=record.created,
+        annotations=record.annotations,
+        owner=record.owner,
+        enclave=enclave,
+    )
+
+
+def start(record: Record, log: Log) -> None:
+    """Let the program of a created container run, then run the poststart hooks."""
+    now = status(record)
+    if now == "stopped":
+        raise StateError("cannot start a container that has stopped", f"Remove it with `rune delete {record.id}`.")
+    if now != "created":
+        raise StateError(f"cannot start a {now} container", "Only a created container can be started, and only once.")
+    path = record.path(store.FIFO)
+    try:
+        fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            raise StateError(f"cannot start container {record.id}: its process does not wait any more") from error
+        raise
+    try:
+        os.unlink(path)  # first: what is written can start one program only
+        os.write(fifo, b"0")
+    finally:
+        os.close(fifo)
+    call_hooks(record, "poststart", "running", log)
+
+
+def call_hooks(record: Record, kind: str, now: str, log: Log) -> None:
+    """Run poststart or poststop hooks; a failure is logged (runtime.md "Lifecycle")."""
+    try:
+        raw = record.read(store.CONFIG)
+    except FileNotFoundError:
+        return
+    if f'"{kind}"'.encode() not in raw:
+        return
+    try:
+        configured = spec.parse(jsontext.loads(raw)).hooks
+        listed = configured.poststart if kind == "poststart" else configured.poststop
+        state = hook_state(
+            container_id=record.id,
+            pid=0 if now == "stopped" else record.pid,
+            status=now,
+            bundle=record.bundle,
+            annotations=record.annotations,
+        )
+        hooks.run_hooks(kind, listed, state)
+    except InclavareError as error:
+        log.warning(error.message)
+
+
+def kill(record: Record, number: int, *, everyone: bool) -> None:
+    """Send a signal to the container's process, or to `everyone` in its cgroup."""
+    now = status(record)
+    if everyone and (now != "stopped" or cgroups.processes(record.cgroups)):
+        for pid in cgroups.processes(record.cgroups):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+        return
+    if now == "stopped" or not record.pid:
+        raise StateError(f"container not running: {record.id} is {now}")
+    if not process.send_signal(record.pid, record.start_time, number):
+        raise StateError(f"container not running: the process of {record.id} has ended")
+
+
+def delete(record: Record, log: Log, *, force: bool) -> None:
+    """Remove a stopped container, or with `force` any: its processes, cgroups, state. Then run poststop hooks."""
+    now = status(record)
+    if now == "created" or (force and now != "stopped"):
+        end(record)
+    elif now != "stopped":
+        raise StateError(
+            f"cannot delete container {record.id} that is not stopped: {now}",
+            f"Stop it first with `rune kill {record.id} KILL`, or use `rune delete --force`.",
+        )
+    clean_up(record)
+    call_hooks(record, "poststop", "stopped", log)
+    record.remove()
+
+
+def end(record: Record) -> None:
+    """Kill the container's processes, or the rune that makes it, and wait for their end."""
+    pid, started = (record.pid, record.start_time) if record.pid else (record.creator, record.creator_start_time)
+    cgroups.thaw(record.cgroups)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if process.is_same(pid, started):
+            process.send_signal(pid, started, 9)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(DEATH_TIMEOUT_MS):
+                raise StateError(f"container {record.id} does not die: process {pid} is still there after SIGKILL")
+    finally:
+        os.close(pidfd)
+
+
+def clean_up(record: Record) -> None:
+    """Kill what is left in the container's cgroups and remove them."""
+    deadline = time.monotonic() + DEATH_TIMEOUT_MS / 1000
+    while pids := cgroups.processes(record.cgroups):
+        for pid in pids:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        if time.monotonic() > deadline:
+            raise StateError(f"cannot remove container {record.id}: processes {pids} do not die")
+        time.sleep(0.005)
+    cgroups.remove(record.cgroups)
+
+
+def _text_members(enclave: dict[str, object]) -> dict[str, object]:
+    inner = enclave.get("Enclave")
+    table = inner if isinstance(inner, dict) else {}
+    return {name: value for name, value in table.items() if name in ("type", "path", "args") and value}

@@ -1,0 +1,355 @@
+"""Plans a container: (spec, facts of the host, what was opened for it) -> Plan. Pure.
+
+`plan_create` reads as the definition of a container, in the order it happens. The first steps run in the executor, up
+to the clone; all others in the container's own process. Hot path.
+"""
+
+from __future__ import annotations
+
+from errno import EACCES, ENOENT, ENOSYS, EPERM
+from typing import TYPE_CHECKING
+
+from inclavare.container.mount_plan import CgroupMount, Root
+from inclavare.container.plan import (
+    CALL_CLONE,
+    CALL_CONSOLE,
+    CALL_END_SYNC,
+    CALL_EXIT,
+    CALL_PAL_INIT,
+    CALL_PAL_LOAD,
+    CALL_PAL_RUN,
+    CALL_RUNELET,
+    CALL_SEND_PID,
+    CALL_SYNC,
+    CALL_WAIT_FIFO,
+    CALL_WRITE_FILE,
+    CONSOLE_BIND,
+    PAL_WAIT_STATUS,
+    Data,
+    Plan,
+)
+from inclavare.container.process_plan import (
+    Filter,
+    add_death_signal,
+    add_exec,
+    add_filter,
+    add_identity,
+    add_look_up,
+    add_not_dumpable,
+)
+from inclavare.linux import headers as k
+from inclavare.linux.calls import (
+    SYS_CHDIR,
+    SYS_CLOSE,
+    SYS_CLOSE_RANGE,
+    SYS_IOCTL,
+    SYS_KEYCTL,
+    SYS_OPENAT,
+    SYS_PRCTL,
+    SYS_SETDOMAINNAME,
+    SYS_SETGROUPS,
+    SYS_SETHOSTNAME,
+    SYS_SETNS,
+    SYS_SETRESGID,
+    SYS_SETRESUID,
+    SYS_SETSID,
+    SYS_SOCKET,
+    SYS_UNSHARE,
+    SYS_WRITE,
+)
+
+if TYPE_CHECKING:
+    from inclavare.container.facts import Facts
+    from inclavare.oci.spec import Process, Spec
+
+SYNC_MAP = 1  # the user namespace wants its mappings
+SYNC_HOOKS = 2  # the namespaces exist: prestart and createRuntime hooks
+SYNC_READY = 3  # all is set up
+
+NAMESPACES = {
+    "user": k.CLONE_NEWUSER,
+    "mount": k.CLONE_NEWNS,
+    "uts": k.CLONE_NEWUTS,
+    "ipc": k.CLONE_NEWIPC,
+    "network": k.CLONE_NEWNET,
+    "pid": k.CLONE_NEWPID,
+    "cgroup": k.CLONE_NEWCGROUP,
+}
+
+
+class Enclave:
+    """What the runelet is told. `runelet_fd` and `agent_fd` are inherited fds; paths are the host's."""
+
+    __slots__ = (
+        "agent_fd",
+        "args",
+        "emulator",
+        "env",
+        "log_level",
+        "pal",
+        "preload",
+        "runelet_fd",
+        "seed",
+        "signals",
+        "wait_status",
+    )
+
+    def __init__(self) -> None:
+        self.runelet_fd = -1
+        self.agent_fd = -1
+        self.pal = ""
+        self.args = ""
+        self.log_level = ""
+        self.preload: list[str] = []
+        self.emulator = ""
+        self.seed = b""
+        self.env: list[str] = []
+        self.signals: list[int] = []
+        self.wait_status = False
+
+
+class Request:
+    """All that the plan of a container is made from. fds are -1 where there is none."""
+
+    __slots__ = (
+        "bundle",
+        "cgroup_fds",
+        "cgroup_mounts",
+        "console_fd",
+        "enclave",
+        "facts",
+        "fifo_fd",
+        "filter",
+        "id",
+        "new_keyring",
+        "preserve_fds",
+        "rootfs",
+        "spec",
+    )
+
+    def __init__(self, spec: Spec, container_id: str, bundle: str, rootfs: str, facts: Facts) -> None:
+        self.spec = spec
+        self.id = container_id
+        self.bundle = bundle
+        self.rootfs = rootfs
+        self.facts = facts
+        self.cgroup_fds: list[tuple[str, int]] = []
+        self.cgroup_mounts: list[CgroupMount] = []
+        self.console_fd = -1
+        self.fifo_fd = -1
+        self.filter: Filter | None = None
+        self.new_keyring = True
+        self.preserve_fds = 0
+        self.enclave: Enclave | None = None
+
+
+def plan_create(request: Request) -> Plan:
+    """Plan a container up to its program. With a fifo the program waits for `rune start`."""
+    plan, spec, process = Plan(), request.spec, request.spec.process
+    flags, joined = _namespaces(spec)
+    userns = bool(flags & k.CLONE_NEWUSER) or "user" in joined
+    root = Root(
+        plan,
+        spec,
+        request.facts,
+        request.bundle,
+        request.rootfs,
+        request.cgroup_mounts,
+        userns=userns,
+        cgroupns=bool(flags & k.CLONE_NEWCGROUP),
+    )
+    add_not_dumpable(plan)
+    _join(plan, joined)
+    add_clone(plan, flags & ~k.CLONE_NEWCGROUP)
+    add_death_signal(plan)
+    if flags & k.CLONE_NEWUSER:
+        plan.add(CALL_SYNC, SYNC_MAP, words="wait for the user mappings")
+    if userns:
+        become_root(plan)
+    plan.add(SYS_SETSID, words="start a session")
+    pal = _enter_runelet(plan, request.enclave) if request.enclave else Data(0)
+    plan.add(
+        SYS_CLOSE_RANGE,
+        3 + request.preserve_fds,
+        0xFFFF_FFFF,
+        k.CLOSE_RANGE_CLOEXEC,
+        words="let no fd through to the program",
+    )
+    add_cgroup_join(plan, request.cgroup_fds)
+    if flags & k.CLONE_NEWCGROUP:
+        plan.add(SYS_UNSHARE, k.CLONE_NEWCGROUP, words="make a cgroup namespace")
+    if request.new_keyring:
+        plan.add(
+            SYS_KEYCTL,
+            k.KEYCTL_JOIN_SESSION_KEYRING,
+            plan.string(f"_ses.{request.id}"),
+            words="join a session keyring of its own",
+            tolerate=(ENOSYS,),
+        )
+    _set_names(plan, spec)
+    if flags & k.CLONE_NEWNET:
+        _raise_loopback(plan)
+    write_settings(plan, spec.linux.sysctl, process)
+    if request.enclave:
+        plan.add(SYS_CHDIR, plan.string(request.rootfs), words=f"enter {request.rootfs}")
+        plan.add(CALL_PAL_LOAD, pal, words=f"load the enclave runtime {request.enclave.pal}")
+    root.open_sources()
+    if spec.hooks.prestart or spec.hooks.create_runtime:
+        plan.add(CALL_SYNC, SYNC_HOOKS, words="wait for the hooks prestart and createRuntime")
+    root.pivot()
+    root.fill()
+    if request.console_fd >= 0:
+        add_console(plan, request.console_fd, process, CONSOLE_BIND)
+    root.finish()
+    add_identity(plan, process, request.facts, request.filter, userns=userns)
+    if request.enclave:
+        _run_enclave(plan, request, process, pal)
+    else:
+        _run_program(plan, request, process)
+    return plan
+
+
+def add_clone(plan: Plan, flags: int) -> None:
+    """Plan the container's process. The executor names its pid and ends; all later steps are the child's."""
+    clone = plan.take(CALL_CLONE, words="clone the container's process" + _flag_words(flags))
+    plan.add(CALL_SEND_PID, clone, words="tell its pid")
+    plan.add(CALL_EXIT, 0, words="end the executor")
+    plan.ops[-3].args = (flags | k.CLONE_PARENT, len(plan.ops))
+
+
+def add_cgroup_join(plan: Plan, fds: list[tuple[str, int]]) -> None:
+    """Plan joining cgroups: a process with one thread that moves itself waits for nobody (performance.md)."""
+    for controller, fd in fds:
+        plan.add(SYS_WRITE, fd, plan.string("0"), 1, words=f"join the {controller} cgroup")
+        plan.add(SYS_CLOSE, fd, words="close it")
+
+
+def add_console(plan: Plan, socket: int, process: Process, flags: int) -> None:
+    """Plan a terminal of the container's own devpts, whose master goes to `socket`."""
+    size = process.console_size
+    window = (size.height | size.width << 16) if size else 0
+    plan.add(CALL_CONSOLE, socket, window, process.user.uid, flags, words="open the terminal")
+
+
+def _namespaces(spec: Spec) -> tuple[int, dict[str, str]]:
+    """Give the CLONE_NEW* flags of new namespaces, and the paths of those to join."""
+    flags, joined = 0, {}
+    for namespace in spec.linux.namespaces:
+        if namespace.path:
+            joined[namespace.type] = namespace.path
+        else:
+            flags |= NAMESPACES[namespace.type]
+    return flags, joined
+
+
+def _join(plan: Plan, joined: dict[str, str]) -> None:
+    # The user namespace first: it gives the right to enter those it owns.
+    for kind in sorted(joined, key=lambda kind: kind != "user"):
+        path = joined[kind]
+        fd = plan.take(
+            SYS_OPENAT,
+            k.AT_FDCWD,
+            plan.string(path),
+            k.O_RDONLY | k.O_CLOEXEC,
+            0,
+            words=f"open the {kind} namespace {path}",
+        )
+        plan.add(SYS_SETNS, fd, NAMESPACES[kind], words=f"join the {kind} namespace {path}")
+        plan.add(SYS_CLOSE, fd, words="close it")
+
+
+def become_root(plan: Plan) -> None:
+    plan.add(SYS_SETGROUPS, 0, 0, words="drop additional groups", tolerate=(EPERM,))
+    plan.add(SYS_SETRESGID, 0, 0, 0, words="become group 0 of the user namespace")
+    plan.add(SYS_SETRESUID, 0, 0, 0, words="become user 0 of the user namespace")
+    add_not_dumpable(plan)
+    add_death_signal(plan)
+
+
+def _set_names(plan: Plan, spec: Spec) -> None:
+    if spec.hostname:
+        plan.add(
+            SYS_SETHOSTNAME,
+            plan.string(spec.hostname),
+            len(spec.hostname.encode()),
+            words=f"set the hostname {spec.hostname}",
+        )
+    if spec.domainname:
+        plan.add(
+            SYS_SETDOMAINNAME,
+            plan.string(spec.domainname),
+            len(spec.domainname.encode()),
+            words=f"set the domain name {spec.domainname}",
+        )
+
+
+def _raise_loopback(plan: Plan) -> None:
+    """A new network namespace has a loopback device that is down."""
+    request = plan.data(b"lo".ljust(16, b"\0") + (k.IFF_UP | k.IFF_RUNNING).to_bytes(2, "little") + bytes(22))
+    fd = plan.take(SYS_SOCKET, k.AF_INET, k.SOCK_DGRAM | k.SOCK_CLOEXEC, 0, words="open a socket")
+    plan.add(SYS_IOCTL, fd, k.SIOCSIFFLAGS, request, words="raise the loopback device")
+    plan.add(SYS_CLOSE, fd, words="close it")
+
+
+def write_settings(plan: Plan, sysctl: dict[str, str], process: Process) -> None:
+    """Through the host's /proc, which shows the namespaces of who looks: the image cannot redirect these writes."""
+    for name, value in sysctl.items():
+        path = "/proc/sys/" + name.replace(".", "/")
+        _write(plan, path, value, f"set sysctl {name} to {value!r}")
+    if process.oom_score_adj is not None:
+        _write(
+            plan,
+            "/proc/self/oom_score_adj",
+            str(process.oom_score_adj),
+            f"set oom_score_adj to {process.oom_score_adj}",
+        )
+
+
+def _write(plan: Plan, path: str, value: str, words: str) -> None:
+    plan.add(CALL_WRITE_FILE, plan.string(path), plan.string(value), len(value.encode()), words=words)
+
+
+def _run_program(plan: Plan, request: Request, process: Process) -> None:
+    program = add_look_up(plan, process)
+    plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
+    plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
+    if request.fifo_fd >= 0:
+        plan.add(CALL_END_SYNC, words="take leave of rune")
+        plan.add(CALL_WAIT_FIFO, request.fifo_fd, words="wait for start")
+    if process.no_new_privileges:
+        add_filter(plan, request.filter)  # as late as can be: the fewest of our calls need to be allowed by it
+    add_exec(plan, program)
+
+
+def _enter_runelet(plan: Plan, enclave: Enclave) -> Data:
+    plan.add(CALL_RUNELET, enclave.runelet_fd, words="become the runelet")
+    add_not_dumpable(plan)
+    add_death_signal(plan)
+    texts = [plan.string(enclave.pal), plan.string(enclave.args), plan.string(enclave.log_level)]
+    preload = plan.strings(enclave.preload)
+    emulator = plan.string(enclave.emulator) if enclave.emulator else 0
+    seed = plan.data(enclave.seed) if enclave.seed else 0
+    env = plan.strings(enclave.env)
+    signals = plan.data(b"".join([number.to_bytes(4, "little") for number in [*enclave.signals, 0]]))
+    fds = enclave.agent_fd | (PAL_WAIT_STATUS if enclave.wait_status else 0) << 32
+    return plan.words64([*texts, preload, emulator, seed, env, signals, fds])
+
+
+def _run_enclave(plan: Plan, request: Request, process: Process, pal: Data) -> None:
+    if process.no_new_privileges:
+        add_filter(plan, request.filter)  # the runtime is already the container's: it runs under its filter
+    program = add_look_up(plan, process)
+    # The program may exist only inside the enclave: then its name goes there as it is.
+    plan.ops[-1].tolerate = (ENOENT, EACCES)
+    plan.add(CALL_PAL_INIT, pal, words="initialise the enclave runtime")
+    plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
+    plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
+    plan.add(CALL_END_SYNC, words="take leave of rune")
+    if request.fifo_fd >= 0:
+        plan.add(CALL_WAIT_FIFO, request.fifo_fd, words="wait for start")
+    plan.add(CALL_PAL_RUN, program.path, program.argv, program.envp, words=f'run "{process.args[0]}" in the enclave')
+
+
+def _flag_words(flags: int) -> str:
+    names = [name for name, flag in NAMESPACES.items() if flags & flag]
+    return f" with new namespaces: {' '.join(names)}" if names else ""

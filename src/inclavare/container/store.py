@@ -1,0 +1,206 @@
+"""The state directory: what rune remembers of containers between two commands.
+
+ROOT/ID/state.json is the record, written whole and renamed into place. ROOT/ID/config.json is the bundle's
+configuration as it was at create (exec needs it later, when the bundle may have changed). exec.fifo is there between
+create and start; agent.sock belongs to enclave containers.
+
+The directory is made first, with a record that says "creating" and names the process that does it: when that process
+is found dead, the next command that meets the record knows what to clean up. Hot path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from inclavare.errors import HostError, StateError
+from inclavare.linux.process import start_time
+from inclavare.oci import jsontext
+from inclavare.oci.validate import validate_id
+
+STATE = "state.json"
+CONFIG = "config.json"
+FIFO = "exec.fifo"
+AGENT = "agent.sock"
+
+
+class Record:
+    """What is known of one container.
+
+    `pid` is 0 until its process exists; `start_time` (clock ticks since boot) tells it from a later process with the
+    same pid. `creator` and `creator_start_time` name the rune process at work while `pid` is 0. `cgroups` maps
+    controller to directory. `enclave` is the `enclave_config` of state.json, or None.
+    """
+
+    __slots__ = (
+        "annotations",
+        "bundle",
+        "cgroups",
+        "created",
+        "creator",
+        "creator_start_time",
+        "directory",
+        "enclave",
+        "id",
+        "oci_version",
+        "owner",
+        "pid",
+        "platform",
+        "rootfs",
+        "start_time",
+    )
+
+    def __init__(self, directory: str, container_id: str) -> None:
+        self.directory = directory
+        self.id = container_id
+        self.oci_version = ""
+        self.bundle = ""
+        self.rootfs = ""
+        self.created = ""
+        self.owner = ""
+        self.annotations: dict[str, str] = {}
+        self.cgroups: dict[str, str] = {}
+        self.enclave: dict[str, object] | None = None
+        self.platform = ""
+        self.pid = 0
+        self.start_time = 0
+        self.creator = 0
+        self.creator_start_time = 0
+
+    def path(self, name: str) -> str:
+        """Path of a file in the container's state directory."""
+        return f"{self.directory}/{name}"
+
+    def save(self) -> None:
+        """Write the record so that a reader sees the old or the new one, never a part."""
+        document: dict[str, object] = {
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "init_process_pid": self.pid,
+            "init_process_start": self.start_time,
+            "creator_pid": self.creator,
+            "creator_start": self.creator_start_time,
+            "created": self.created,
+            "owner": self.owner,
+            "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "annotations": self.annotations,
+            "cgroup_paths": self.cgroups,
+            "enclave_config": self.enclave,
+            "sgx_platform": self.platform,
+        }
+        self.write(".state.json", jsontext.dumps(document).encode())
+        os.rename(self.path(".state.json"), self.path(STATE))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the state directory, for root only."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self.path(name), flags, 0o600)
+        try:
+            if os.write(fd, content) != len(content):
+                raise HostError(f"cannot write {self.path(name)}: no space left on device")
+        finally:
+            os.close(fd)
+
+    def read(self, name: str) -> bytes:
+        """Content of a file in the state directory."""
+        with open(self.path(name), "rb", buffering=0) as file:
+            return file.read()
+
+    def remove(self) -> None:
+        """Forget the container. Its files go first, so that a half-done removal can be repeated."""
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return
+        for name in names:
+            try:
+                os.unlink(self.path(name))
+            except FileNotFoundError:
+                continue
+        try:
+            os.rmdir(self.directory)
+        except FileNotFoundError:
+            return
+
+
+def create(root: str, container_id: str) -> Record:
+    """Reserve an id. Raises StateError when a container has it already."""
+    validate_id(container_id)
+    directory = f"{root}/{container_id}"
+    try:
+        os.makedirs(root, 0o711, exist_ok=True)
+    except OSError as error:
+        raise HostError(
+            f"cannot make the state directory {root}: {error.strerror}", "Choose another --root."
+        ) from error
+    try:
+        os.mkdir(directory, 0o711)
+    except FileExistsError:
+        raise StateError(
+            f"container with given ID already exists: {container_id}",
+            f"Remove it with `rune delete {container_id}`, or choose another id.",
+        ) from None
+    record = Record(directory, container_id)
+    record.creator = os.getpid()
+    record.creator_start_time = start_time(record.creator) or 0
+    return record
+
+
+def load(root: str, container_id: str) -> Record:
+    """Read a container's record. Raises StateError when there is none."""
+    validate_id(container_id)
+    record = Record(f"{root}/{container_id}", container_id)
+    try:
+        raw = record.read(STATE)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno == errno.ENOENT and os.path.isdir(record.directory):
+                return record  # its creator was killed before it could write the record
+            raise StateError(
+                f"container does not exist: {container_id}", f"`rune --root {root} list` names those that do."
+            ) from None
+        raise HostError(f"cannot read {record.path(STATE)}: {error.strerror}") from error
+    document = jsontext.loads(raw)
+    if not isinstance(document, dict):
+        raise HostError(f"{record.path(STATE)} is damaged: not a JSON object")
+    _fill(record, document)
+    return record
+
+
+def ids(root: str) -> list[str]:
+    """Ids of all containers under `root`, sorted."""
+    try:
+        names = os.listdir(root)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if not name.startswith(".") and os.path.isdir(f"{root}/{name}"))
+
+
+def _fill(record: Record, document: dict[str, object]) -> None:
+    def text(key: str) -> str:
+        value = document.get(key)
+        return value if isinstance(value, str) else ""
+
+    def number(key: str) -> int:
+        value = document.get(key)
+        return value if isinstance(value, int) else 0
+
+    def table(key: str) -> dict[str, str]:
+        value = document.get(key)
+        return {str(name): str(entry) for name, entry in value.items()} if isinstance(value, dict) else {}
+
+    record.oci_version = text("ociVersion")
+    record.pid = number("init_process_pid")
+    record.start_time = number("init_process_start")
+    record.creator = number("creator_pid")
+    record.creator_start_time = number("creator_start")
+    record.created = text("created")
+    record.owner = text("owner")
+    record.bundle = text("bundle")
+    record.rootfs = text("rootfs")
+    record.annotations = table("annotations")
+    record.cgroups = table("cgroup_paths")
+    record.platform = text("sgx_platform")
+    enclave = document.get("enclave_config")
+    record.enclave = enclave if isinstance(enclave, dict) else None
