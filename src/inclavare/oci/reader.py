@@ -226,7 +226,7 @@ class Members:
 
 def join_path(path: str, name: str) -> str:
     """Return the JSON path of member `name` of the object at `path`: `linux.sysctl["net.core.somaxconn"]`."""
-    if not name.isidentifier() or len(name) > _SHOWN_MAX:
+    if not (name.isascii() and name.isidentifier()) or len(name) > _SHOWN_MAX:
         return f"{path}[{show(name)}]"
     return f"{path}.{name}" if path else name
 

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.unit.oci.conftest import Document, Edited, put, read_config
+
+from inclavare.errors import SpecError
+from inclavare.oci.spec import parse, parse_process, parse_resources
+from inclavare.oci.support import refuse_unsupported, refuse_unsupported_process, refuse_unsupported_resources
+
+UNSUPPORTED = [
+    "process.apparmorProfile",
+    "process.selinuxLabel",
+    "process.scheduler",
+    "process.ioPriority",
+    "process.execCPUAffinity",
+    "hooks.createContainer",
+    "hooks.startContainer",
+    "mounts[1].uidMappings",
+    "mounts[1].gidMappings",
+    "linux.timeOffsets",
+    "linux.netDevices",
+    "linux.mountLabel",
+    "linux.intelRdt",
+    "linux.memoryPolicy",
+    "linux.personality",
+    "linux.seccomp.listenerPath",
+    "linux.seccomp.listenerMetadata",
+    "linux.resources.blockIO",
+    "linux.resources.network",
+    "linux.resources.rdma",
+    "linux.resources.hugepageLimits",
+    "linux.resources.unified",
+    "linux.resources.cpu.realtimeRuntime",
+    "linux.resources.cpu.realtimePeriod",
+]
+
+
+def supported() -> Document:
+    """Return everything.json without what this release does not support."""
+    document = read_config("everything.json")
+    for path in UNSUPPORTED:
+        put(document, path)
+    put(document, "linux.namespaces[7]")
+    return document
+
+
+def value_at(document: Document, path: str) -> object:
+    for step in path.replace("]", "").replace("[", ".").split("."):
+        document = document[int(step)] if isinstance(document, list) else document[step]
+    return document
+
+
+def refusal(document: Document) -> str:
+    with pytest.raises(SpecError) as caught:
+        refuse_unsupported(parse(document))
+    return caught.value.message
+
+
+def test_everything_else_is_supported() -> None:
+    refuse_unsupported(parse(supported()))
+
+
+@pytest.mark.parametrize("path", UNSUPPORTED)
+def test_what_is_not_supported_is_refused_by_name(everything: Document, path: str) -> None:
+    document = put(supported(), path, value_at(everything, path))
+    assert refusal(document) == f"{path}: is not supported yet"
+
+
+@pytest.mark.parametrize("path", UNSUPPORTED)
+def test_what_was_never_set_is_not_refused(everything: Document, path: str) -> None:
+    kind = type(value_at(everything, path))
+    refuse_unsupported(parse(put(supported(), path, kind())))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("linux.namespaces[0].type", "time"),
+        ("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY"),
+        ("linux.seccomp.syscalls[1].action", "SCMP_ACT_NOTIFY"),
+    ],
+)
+def test_values_that_are_not_supported_are_refused_by_name(path: str, value: str) -> None:
+    assert refusal(put(supported(), path, value)) == f'{path}: "{value}" is not supported yet'
+
+
+@pytest.mark.parametrize("weight", ['{"weight": 0}', '{"weightDevice": [], "leafWeight": 0}', "{}", '{"a": {"b": ""}}'])
+def test_zeros_of_engines_count_as_never_set(weight: str) -> None:
+    refuse_unsupported(parse(put(supported(), "linux.resources.blockIO", json.loads(weight))))
+
+
+@pytest.mark.parametrize("platform", ["freebsd", "solaris", "vm", "windows", "zos"])
+def test_other_platforms_are_refused(platform: str) -> None:
+    assert refusal(put(supported(), platform, {})) == (
+        f"{platform}: is not supported: {platform} is for another platform than Linux"
+    )
+
+
+@pytest.mark.parametrize("namespaces", [[], [{"type": "pid"}]])
+def test_a_container_has_its_own_mount_namespace(edited_minimal: Edited, namespaces: list[object]) -> None:
+    assert refusal(edited_minimal("linux.namespaces", namespaces)) == (
+        "linux.namespaces: a container without a mount namespace of its own is not supported"
+    )
+
+
+def test_a_process_alone_is_checked() -> None:
+    process = parse_process({"args": ["x"], "cwd": "/", "selinuxLabel": "l"})
+    with pytest.raises(SpecError, match=r"^selinuxLabel: is not supported yet$"):
+        refuse_unsupported_process(process)
+
+
+def test_limits_alone_are_checked() -> None:
+    resources = parse_resources({"unified": {"memory.high": "1"}})
+    with pytest.raises(SpecError, match=r"^unified: is not supported yet$"):
+        refuse_unsupported_resources(resources)
