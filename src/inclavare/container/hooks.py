@@ -1,4 +1,4 @@
-"""Runs the hooks of the runtime-spec that belong to the runtime's namespaces: prestart, createRuntime, poststart, poststop.
+"""Runs hooks in the runtime's namespaces: prestart, createRuntime, poststart, poststop.
 
 A hook gets the container's state on its standard input. Failure is an error of the caller's to handle: it stops a
 create, and is only a warning after the end. Hot path.
