@@ -1,7 +1,7 @@
 """The cgroup limits of a runtime-spec configuration, and of `update --resources FILE`.
 
 runtime-spec: config-linux.md "Control groups". Limits that are None are not to be touched; -1 is "no limit" for memory,
-cpu quota and pids. Hot path.
+cpu quota and pids. Engines also write 0 for a limit of memory or cpu that they never set; it is kept here. Hot path.
 """
 
 from __future__ import annotations

@@ -103,8 +103,13 @@ def _refuse_at(value: object, path: str, attributes: tuple[str, ...], refused: t
 
 def _is_set(value: object) -> bool:
     """Zero, "", false and whatever is made only of them is how Go programs write a value that was never set."""
-    if isinstance(value, dict):
-        return any(_is_set(item) for item in value.values())
-    if isinstance(value, list):
-        return any(_is_set(item) for item in value)
-    return bool(value)
+    values = [value]  # no recursion: a document may be nested as deep as the JSON scanner bears
+    while values:
+        item = values.pop()
+        if isinstance(item, dict):
+            values.extend(item.values())
+        elif isinstance(item, list):
+            values.extend(item)
+        elif item:
+            return True
+    return False

@@ -26,7 +26,6 @@ def validate(spec: Spec, *, host_network: bool = False) -> None:
     _check_uts(spec)
     _check_user_namespace(spec)
     check_sysctls(spec, host_network=host_network)
-    _check_mount_namespace(spec)
     _check_cgroup(spec)
 
 
@@ -83,14 +82,6 @@ def _check_user_namespace(spec: Spec) -> None:
 
 def _is_mapped(number: int, mappings: list[IDMapping]) -> bool:
     return any(mapping.container_id <= number < mapping.container_id + mapping.size for mapping in mappings)
-
-
-def _check_mount_namespace(spec: Spec) -> None:
-    if spec.linux.namespace("mount") is not None:
-        return
-    for name, paths in (("maskedPaths", spec.linux.masked_paths), ("readonlyPaths", spec.linux.readonly_paths)):
-        if paths:
-            raise SpecError(f"linux.{name}", "unable to restrict paths without a private mount namespace")
 
 
 def _check_cgroup(spec: Spec) -> None:

@@ -69,6 +69,14 @@ def test_ids_must_be_mapped(edited_minimal: Edited, user: dict[str, object], sta
     assert refusal(document) == f"{path} has no mapping in the user namespace"
 
 
+def test_a_mapping_may_reach_the_last_id(edited_minimal: Edited) -> None:
+    every = [{"containerID": 0, "hostID": 0, "size": 2**32 - 1}]
+    assert parse(edited_minimal("linux.uidMappings", every)).linux.uid_mappings[0].size == 2**32 - 1
+    too_far = [{"containerID": 0, "hostID": 1, "size": 2**32 - 1}]
+    with pytest.raises(SpecError, match="4294967295 ids from hostID 1 on go beyond the last id 4294967294"):
+        parse(edited_minimal("linux.uidMappings", too_far))
+
+
 @pytest.mark.parametrize("path", ["../x", "/a/..", "a/../../b", ".."])
 def test_a_cgroup_path_does_not_lead_up(edited_minimal: Edited, path: str) -> None:
     assert refusal(edited_minimal("linux.cgroupsPath", path)).startswith("linux.cgroupsPath: ")
@@ -95,6 +103,11 @@ def test_a_burst_is_not_larger_than_the_quota(edited_minimal: Edited) -> None:
         "linux.resources.cpu.burst: 101 must not be larger than the quota of 100"
     )
     validate(parse(edited_minimal("linux.resources.cpu", {"quota": -1, "burst": 101})))
+
+
+def test_what_is_not_supported_breaks_a_rule_too(edited_minimal: Edited) -> None:
+    document = edited_minimal("process.selinuxLabel", "label")
+    assert refusal(document) == "process.selinuxLabel: is not supported yet"
 
 
 @pytest.mark.parametrize("container_id", ["a", "A-9_b.c+d", "...", "-", "x" * 255])

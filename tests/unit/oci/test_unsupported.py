@@ -6,6 +6,7 @@ import pytest
 from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 from inclavare.errors import SpecError
+from inclavare.oci.jsontext import loads
 from inclavare.oci.spec import parse, parse_process, parse_resources
 from inclavare.oci.support import refuse_unsupported, refuse_unsupported_process, refuse_unsupported_resources
 
@@ -89,6 +90,11 @@ def test_values_that_are_not_supported_are_refused_by_name(path: str, value: str
 @pytest.mark.parametrize("weight", ['{"weight": 0}', '{"weightDevice": [], "leafWeight": 0}', "{}", '{"a": {"b": ""}}'])
 def test_zeros_of_engines_count_as_never_set(weight: str) -> None:
     refuse_unsupported(parse(put(supported(), "linux.resources.blockIO", json.loads(weight))))
+
+
+def test_deep_nesting_is_not_too_deep_for_the_table() -> None:
+    deep = loads(b"[" * 700 + b"0" + b"]" * 700)
+    refuse_unsupported(parse(put(supported(), "linux.resources.blockIO", {"weight": deep})))
 
 
 @pytest.mark.parametrize("platform", ["freebsd", "solaris", "vm", "windows", "zos"])
