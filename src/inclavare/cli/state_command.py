@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 def run(invocation: Invocation) -> int:
     """Carry out the command."""
     record = store.load(invocation.root, invocation.arguments[0])
-    os.write(1, jsontext.dumps(lifecycle.document(record), "  ").encode() + b"\n")
+    os.write(1, jsontext.dumps(lifecycle.document(record), "  ").encode())
     return 0

@@ -74,7 +74,7 @@ class Prepared:
         self.bundle = os.path.realpath(bundle)
         self.raw = _read_config(self.bundle)
         self.spec: Spec = spec.parse(jsontext.loads(self.raw))
-        validate(self.spec)
+        validate(self.spec, host_network=_joins_own_network(self.spec))
         for warning in self.spec.warnings:
             log.warning(warning)
         if self.spec.unknown:
@@ -224,6 +224,18 @@ def _read_config(bundle: str) -> bytes:
         return os.read(fd, CONFIG_MAX)
     finally:
         os.close(fd)
+
+
+def _joins_own_network(document: Spec) -> bool:
+    """Tell whether the network namespace that the container is to join is the one we are in."""
+    namespace = document.linux.namespace("network")
+    if namespace is None or namespace.path is None:
+        return False
+    try:
+        theirs, ours = os.stat(namespace.path), os.stat("/proc/self/ns/net")
+    except OSError:
+        return False  # the plan will say what is wrong with the path
+    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def _check_terminal(document: Spec, options: Options) -> None:

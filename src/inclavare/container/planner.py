@@ -57,6 +57,7 @@ from inclavare.linux.calls import (
     SYS_UNSHARE,
     SYS_WRITE,
 )
+from inclavare.oci.sysctl import sysctl_file
 
 if TYPE_CHECKING:
     from inclavare.container.facts import Facts
@@ -259,6 +260,7 @@ def _join(plan: Plan, joined: dict[str, str]) -> None:
 
 
 def become_root(plan: Plan) -> None:
+    """Plan to be root in the user namespace that was entered."""
     plan.add(SYS_SETGROUPS, 0, 0, words="drop additional groups", tolerate=(EPERM,))
     plan.add(SYS_SETRESGID, 0, 0, 0, words="become group 0 of the user namespace")
     plan.add(SYS_SETRESUID, 0, 0, 0, words="become user 0 of the user namespace")
@@ -294,7 +296,7 @@ def _raise_loopback(plan: Plan) -> None:
 def write_settings(plan: Plan, sysctl: dict[str, str], process: Process) -> None:
     """Through the host's /proc, which shows the namespaces of who looks: the image cannot redirect these writes."""
     for name, value in sysctl.items():
-        path = "/proc/sys/" + name.replace(".", "/")
+        path = f"/proc/sys/{sysctl_file(name)}"
         _write(plan, path, value, f"set sysctl {name} to {value!r}")
     if process.oom_score_adj is not None:
         _write(
