@@ -29,6 +29,7 @@ def run_hooks(kind: str, hooks: list[Hook], state: dict[str, object]) -> None:
 
 def _run(name: str, hook: Hook, document: bytes) -> None:
     state = sealed_memfd("rune-state", document)
+    os.lseek(state, 0, os.SEEK_SET)
     output = os.memfd_create("rune-hook-output", os.MFD_CLOEXEC)
     try:
         try:
