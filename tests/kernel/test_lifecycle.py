@@ -138,6 +138,7 @@ def test_kill_of_everyone_reaches_all_processes(rune: Rune, bundle: Bundle) -> N
 
 def test_list_tells_every_container(rune: Rune, bundle: Bundle) -> None:
     rune.create(bundle, "one")
+    bundle.linux["cgroupsPath"] += "-two"
     rune.create(bundle, "two")
     assert rune("list", "--quiet").out == "one\ntwo\n"
     documents = json.loads(rune("list", "--format", "json").out)

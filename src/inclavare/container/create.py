@@ -18,7 +18,7 @@ from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
 from inclavare.errors import HostError, InclavareError, SpecError, StateError
-from inclavare.linux import cgroups, process, seccomp
+from inclavare.linux import cgroup_limits, cgroups, process, seccomp
 from inclavare.oci import jsontext, spec
 from inclavare.oci.state import SPEC_VERSION, hook_state
 from inclavare.oci.validate import validate, validate_id
@@ -126,9 +126,10 @@ def build(prepared: Prepared, log: Log) -> Built:
     record = _reserve(prepared)
     opened: list[int] = []
     try:
+        cgroups.check_unused(prepared.paths)
         _record(record, prepared)
         cgroups.create(prepared.layout, prepared.paths)
-        cgroups.apply(prepared.paths, cgroups.limits(prepared.spec.linux.resources))
+        cgroups.apply(prepared.paths, _limits(prepared))
         request = prepared.request()
         request.filter = _filter(prepared, record)
         request.cgroup_fds = cgroups.open_join_fds(prepared.paths)
@@ -286,6 +287,13 @@ def _record(record: Record, prepared: Prepared) -> None:
         record.platform = prepared.enclave.platform
     record.write(store.CONFIG, prepared.raw)
     record.save()
+
+
+def _limits(prepared: Prepared) -> list[cgroup_limits.Setting]:
+    resources = prepared.spec.linux.resources
+    if prepared.layout.is_v2:
+        return cgroup_limits.v2_settings(resources)
+    return cgroup_limits.v1_settings(resources)
 
 
 def _compile(document: Spec) -> Filter | None:

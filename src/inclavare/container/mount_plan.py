@@ -40,7 +40,8 @@ from inclavare.linux.calls import (
 if TYPE_CHECKING:
     from inclavare.container.facts import Facts
     from inclavare.linux.mountflags import MountFlags
-    from inclavare.oci.spec import Device, Mount, Spec
+    from inclavare.oci.linux import Device
+    from inclavare.oci.spec import Mount, Spec
 
 DEFAULT_DEVICES = (
     ("/dev/null", 1, 3),
@@ -212,7 +213,9 @@ class Root:
     def _set_tree_attributes(self, tree: Slot, flags: MountFlags, what: str) -> None:
         """A bind mount keeps its source's attributes but for those that the options name."""
         plan = self._plan
-        set_, clear = mountflags.attributes(flags.set), mountflags.attributes(flags.clear)
+        set_, clear = mountflags.attributes(flags.set), mountflags.attributes(flags.clear) & ~k.MOUNT_ATTR__ATIME
+        if set_ & k.MOUNT_ATTR__ATIME or flags.set & k.MS_RELATIME:
+            clear |= k.MOUNT_ATTR__ATIME  # one field: set as a whole
         if set_ or clear:
             attr = plan.data(_mount_attr(set_, clear, 0))
             plan.add(

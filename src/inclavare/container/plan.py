@@ -210,9 +210,9 @@ def call_name(call: int) -> str:
     """Name of an op's call: `mount(2)` for a system call, `mkdirs` for a call of the plan."""
     if call >= CALL_BASE:
         return CALL_NAMES[call - CALL_BASE]
-    from inclavare.linux import syscalls  # noqa: PLC0415  # only messages need the table
+    from inclavare.linux.syscalls import name_of  # noqa: PLC0415  # only messages need the table
 
-    return f"{syscalls.name_of(call)}(2)"
+    return f"{name_of(call)}(2)"
 
 
 def describe(plan: Plan) -> str:

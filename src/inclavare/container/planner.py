@@ -61,7 +61,8 @@ from inclavare.oci.sysctl import sysctl_file
 
 if TYPE_CHECKING:
     from inclavare.container.facts import Facts
-    from inclavare.oci.spec import Process, Spec
+    from inclavare.oci.process import Process
+    from inclavare.oci.spec import Spec
 
 SYNC_MAP = 1  # the user namespace wants its mappings
 SYNC_HOOKS = 2  # the namespaces exist: prestart and createRuntime hooks

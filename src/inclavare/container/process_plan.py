@@ -35,7 +35,7 @@ from inclavare.linux.rlimits import RLIMITS
 
 if TYPE_CHECKING:
     from inclavare.container.facts import Facts
-    from inclavare.oci.spec import Process
+    from inclavare.oci.process import Process
 
 PATH_MAX = 4096
 UMASK = 0o022

@@ -1,4 +1,4 @@
-"""Numbers of the system calls that plans are made of (x86-64, asm/unistd_64.h). Hot path: the whole table is in syscalls."""
+"""Numbers of the system calls that plans are made of (asm/unistd_64.h); syscalls has all. Hot path."""
 
 from __future__ import annotations
 
