@@ -1,248 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Loads the skeleton's enclave and calls it: see enclave.h. The layout of a flat image is that of
- * src/inclavare/sgx/layout.py, which measures and signs what is built here.
- */
-#include <cpuid.h>
+/* Builds the skeleton's enclave and calls it: see enclave.h. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "complain.h"
 #include "ecall.h"
 #include "enclave.h"
+#include "image.h"
 #include "pal.h"
 #include "sgx_arch.h"
 
-#define IMAGE_PATH "encl.bin"
-#define SIGSTRUCT_PATH "encl.ss"
-
-enum {
-    PAGE = 4096,
-    METADATA_SIZE = 17,
-    REPORT_DATA_SIZE = 64,
-    BUSY_TIMEOUT_S = 1,
-};
-static const uint64_t DEFAULT_PROTECTED_OFFSET = 16 << 20;
-static const uint64_t MAX_ENCLAVE_SIZE = 1UL << 36; /* as src/inclavare/sgx/layout.py */
-static const uint64_t XFRM_LEGACY = 3;
-static const uint64_t ALLOWED_ATTRIBUTES =
-    SGX_ATTR_DEBUG | SGX_ATTR_MODE64BIT | SGX_ATTR_PROVISIONKEY | SGX_ATTR_EINITTOKENKEY | SGX_ATTR_KSS;
-
-/* A flat image, read and laid out. Sizes in bytes; offsets from the enclave's base. */
-struct image {
-    uint8_t *pages; /* mmap_size bytes: the image, then zeros */
-    uint64_t size;  /* of the image, in whole pages */
-    uint64_t mmap_size;
-    uint64_t offset; /* of the first page */
-    uint64_t enclave_size;
-    uint32_t ssa_frame_pages;
-    bool protects_null;
-};
-
-void complain(const char *format, ...) {
-    char line[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    dprintf(STDERR_FILENO, "%s\n", line);
-}
-
-static uint64_t page_round(uint64_t size) {
-    return (size + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-}
-
-static uint64_t power_of_two(uint64_t size) {
-    uint64_t power = PAGE;
-    while (power < size)
-        power <<= 1;
-    return power;
-}
-
-/* Opens a file of the working directory. */
-static int open_file(const char *path) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0)
-        return fd;
-    int error = errno;
-    char where[256];
-    complain("open() %s failed, errno=%d. (%s, in the working directory %s)", path, error, strerror(error),
-             getcwd(where, sizeof where) ? where : "?");
-    return -error;
-}
-
-/* Reads exactly size bytes. */
-static int read_all(int fd, const char *path, uint8_t *buffer, size_t size) {
-    for (size_t done = 0; done < size;) {
-        ssize_t got = read(fd, buffer + done, size - done);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0) {
-            int error = got < 0 ? errno : ENOENT;
-            complain("cannot read %s: %s after %zu of %zu bytes", path, got < 0 ? strerror(error) : "it ends", done,
-                     size);
-            return -error;
-        }
-        done += (size_t)got;
-    }
-    return 0;
-}
-
-static int read_sigstruct(struct sgx_sigstruct *sigstruct) {
-    int fd = open_file(SIGSTRUCT_PATH);
-    if (fd < 0)
-        return fd;
-    int result = read_all(fd, SIGSTRUCT_PATH, (uint8_t *)sigstruct, sizeof *sigstruct);
-    close(fd);
-    return result;
-}
-
-/* The pages of one SSA frame that saves xfrm: sizes and offsets of the state components are those of Intel's processors
- * (CPUID leaf 0DH), fixed, so that every machine builds what was measured. */
-static int ssa_frame_pages(uint64_t xfrm, uint32_t miscselect, uint32_t *pages) {
-    static const struct {
-        uint8_t bit;
-        uint16_t end;
-    } components[] = {{0, 576},  {1, 576},  {2, 832},  {3, 1024},  {4, 1088},  {5, 1152},
-                      {6, 1664}, {7, 2688}, {9, 2696}, {17, 2816}, {18, 11008}};
-    uint32_t end = 576;
-    for (size_t i = 0; i < sizeof components / sizeof components[0]; i++) {
-        if (xfrm >> components[i].bit & 1 && components[i].end > end)
-            end = components[i].end;
-        xfrm &= ~(1UL << components[i].bit);
-    }
-    if (xfrm) {
-        complain("Unsupported xfrm bits %#lx", xfrm);
-        return -EINVAL;
-    }
-    enum { GPRSGX_SIZE = 184, EXINFO_SIZE = 16 };
-    *pages = (uint32_t)(page_round(end + GPRSGX_SIZE + (miscselect & 1 ? EXINFO_SIZE : 0)) / PAGE);
-    return 0;
-}
-
-/* The state components that the operating system lets programs use; those of x87 and SSE where it does not tell. */
-static uint64_t probed_xfrm(void) {
-    unsigned int eax, ebx, ecx, edx;
-    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE))
-        return XFRM_LEGACY;
-    __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
-    return (uint64_t)edx << 32 | eax;
-}
-
-/* The lowest address that a process may map, or 0 if /proc does not tell. */
-static uint64_t mmap_min_addr(void) {
-    char text[32] = "";
-    int fd = open("/proc/sys/vm/mmap_min_addr", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    return got > 0 ? strtoull(text, NULL, 10) : 0;
-}
-
-/* Decides where everything lies, from the image's metadata: u64 max_mmap_size, u8 null_dereference_protection, u64
- * mmap_min_addr. */
-static int lay_out(struct image *image, const uint8_t metadata[METADATA_SIZE]) {
-    uint64_t max_mmap_size, min_addr;
-    memcpy(&max_mmap_size, metadata, sizeof max_mmap_size);
-    memcpy(&min_addr, metadata + 9, sizeof min_addr);
-    image->protects_null = metadata[8];
-    if (image->protects_null) {
-        image->offset = min_addr ? min_addr : DEFAULT_PROTECTED_OFFSET;
-        uint64_t lowest = mmap_min_addr();
-        if (image->offset % PAGE || image->offset < lowest) {
-            complain("Invalid mmap_min_addr value, the valid mmap_min_addr is %lu", lowest);
-            return -EINVAL;
-        }
-    }
-    uint64_t needed = image->size + (uint64_t)image->ssa_frame_pages * PAGE;
-    if (max_mmap_size && max_mmap_size < needed) {
-        complain("Invalid enclave mmap size %lu, set enclave mmap size larger than %lu.", max_mmap_size, needed);
-        return -EINVAL;
-    }
-    if (max_mmap_size > MAX_ENCLAVE_SIZE || image->offset > MAX_ENCLAVE_SIZE) {
-        complain("cannot lay out the enclave: its metadata ask for more than %lu bytes", MAX_ENCLAVE_SIZE);
-        return -EINVAL;
-    }
-    image->mmap_size = page_round(max_mmap_size ? max_mmap_size : needed);
-    image->enclave_size = power_of_two(image->offset + image->mmap_size);
-    return 0;
-}
-
-/* The TCS page knows two offsets only once the image is laid out. */
-static void complete_tcs(struct image *image) {
-    struct sgx_tcs *tcs = (struct sgx_tcs *)image->pages;
-    tcs->ossa = image->offset + image->size;
-    tcs->oentry += image->offset;
-}
-
-static int read_image(struct image *image, const struct sgx_sigstruct *sigstruct) {
-    int fd = open_file(IMAGE_PATH);
-    if (fd < 0)
-        return fd;
-    struct stat stat;
-    uint8_t metadata[METADATA_SIZE];
-    int result = fstat(fd, &stat) < 0 ? -errno : 0;
-    if (result == 0 && (stat.st_size < PAGE + METADATA_SIZE || stat.st_size % PAGE != METADATA_SIZE)) {
-        complain("cannot read %s: an image has whole pages and %d bytes, found %ld", IMAGE_PATH, METADATA_SIZE,
-                 stat.st_size);
-        result = -EINVAL;
-    }
-    if (result == 0)
-        result = ssa_frame_pages(sigstruct->xfrm, sigstruct->miscselect, &image->ssa_frame_pages);
-    if (result == 0) {
-        image->size = page_round((uint64_t)stat.st_size);
-        if (pread(fd, metadata, sizeof metadata, stat.st_size - METADATA_SIZE) != METADATA_SIZE) {
-            complain("cannot read the metadata of %s", IMAGE_PATH);
-            result = -EIO;
-        }
-    }
-    if (result == 0)
-        result = lay_out(image, metadata);
-    if (result == 0) {
-        void *pages = mmap(NULL, image->mmap_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (pages == MAP_FAILED) {
-            result = -errno;
-            complain("cannot reserve %lu bytes for %s: %s", image->mmap_size, IMAGE_PATH, strerror(errno));
-        } else {
-            image->pages = pages;
-            result = read_all(fd, IMAGE_PATH, pages, (size_t)stat.st_size);
-        }
-    }
-    close(fd);
-    if (result == 0)
-        complete_tcs(image);
-    return result;
-}
-
-/* What the processor or the platform would refuse later, without saying why. */
-static int check_sigstruct(const struct sgx_sigstruct *sigstruct, bool debug) {
-    uint64_t unsupported = sigstruct->attributes & ~ALLOWED_ATTRIBUTES;
-    if (unsupported)
-        complain("Invalid attributes value. The unsupported attributes %#lx are set.", unsupported);
-    else if (!(sigstruct->attributes & SGX_ATTR_MODE64BIT))
-        complain("Invalid attributes value. The bits %#x must be set.", SGX_ATTR_MODE64BIT);
-    else if (!(sigstruct->attributes_mask & SGX_ATTR_MODE64BIT))
-        complain("Invalid attributes mask value. The bits %#x must be set.", SGX_ATTR_MODE64BIT);
-    else if ((sigstruct->xfrm & XFRM_LEGACY) != XFRM_LEGACY)
-        complain("Invalid xfrm value. The bits %#lx must be set.", XFRM_LEGACY);
-    else if ((sigstruct->xfrm_mask & XFRM_LEGACY) != XFRM_LEGACY)
-        complain("Invalid xfrm mask value. The bits %#lx must be set.", XFRM_LEGACY);
-    else if (sigstruct->xfrm & sigstruct->xfrm_mask & ~probed_xfrm())
-        complain("Unsupported xfrm bits %#lx", sigstruct->xfrm & sigstruct->xfrm_mask & ~probed_xfrm());
-    else if (debug && sigstruct->attributes_mask & ~sigstruct->attributes & SGX_ATTR_DEBUG)
-        complain("%s prohibits debugging: leave the argument debug out, or sign without --no-debugger", SIGSTRUCT_PATH);
-    else
-        return 0;
-    return -EINVAL;
-}
+enum { BUSY_TIMEOUT_S = 1 };
 
 /* Reserves the enclave's range of addresses, which is aligned to its size, or begins at 0 to protect it. */
 static int reserve_range(struct enclave *enclave, const struct image *image) {
@@ -280,10 +52,10 @@ static int reserve_range(struct enclave *enclave, const struct image *image) {
 
 static int create(struct enclave *enclave, const struct image *image, const struct sgx_sigstruct *sigstruct,
                   bool debug) {
-    struct sgx_secs secs __attribute__((aligned(PAGE))) = {
+    struct sgx_secs secs __attribute__((aligned(SGX_PAGE_SIZE))) = {
         .size = enclave->size,
         .base = enclave->base,
-        .ssa_frame_size = image->ssa_frame_pages,
+        .ssaframesize = image->ssa_frame_pages,
         .miscselect = sigstruct->miscselect,
         .attributes = sigstruct->attributes | (debug ? SGX_ATTR_DEBUG : 0),
         .xfrm = sigstruct->xfrm,
@@ -356,9 +128,9 @@ static int map_pages(struct enclave *enclave, const struct image *image) {
     uint8_t *start = (uint8_t *)enclave->base + image->offset;
     const int flags = MAP_SHARED | MAP_FIXED;
     const struct sgx_backend *backend = enclave->backend;
-    if (backend->mmap(start, PAGE, PROT_READ | PROT_WRITE, flags, enclave->fd, 0) == MAP_FAILED ||
-        backend->mmap(start + PAGE, image->mmap_size - PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, flags, enclave->fd,
-                      0) == MAP_FAILED) {
+    if (backend->mmap(start, SGX_PAGE_SIZE, PROT_READ | PROT_WRITE, flags, enclave->fd, 0) == MAP_FAILED ||
+        backend->mmap(start + SGX_PAGE_SIZE, image->mmap_size - SGX_PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      flags, enclave->fd, 0) == MAP_FAILED) {
         int error = errno;
         complain("cannot map the enclave's pages: %s", strerror(error));
         return -error;
@@ -386,9 +158,9 @@ static int build(struct enclave *enclave, const struct image *image, struct sgx_
     if (result == 0)
         result = create(enclave, image, sigstruct, debug);
     if (result == 0)
-        result = add_pages(enclave, image, 0, PAGE, SGX_SECINFO_TCS);
+        result = add_pages(enclave, image, 0, SGX_PAGE_SIZE, SGX_SECINFO_TCS);
     if (result == 0)
-        result = add_pages(enclave, image, PAGE, image->mmap_size - PAGE,
+        result = add_pages(enclave, image, SGX_PAGE_SIZE, image->mmap_size - SGX_PAGE_SIZE,
                            SGX_SECINFO_REG | SGX_SECINFO_R | SGX_SECINFO_W | SGX_SECINFO_X);
     if (result == 0)
         result = initialise(enclave, sigstruct);
@@ -400,28 +172,27 @@ static int build(struct enclave *enclave, const struct image *image, struct sgx_
 }
 
 int enclave_load(struct enclave *enclave, bool debug) {
-    struct sgx_sigstruct sigstruct __attribute__((aligned(PAGE)));
-    struct image image = {0};
+    struct sgx_sigstruct sigstruct __attribute__((aligned(SGX_PAGE_SIZE)));
+    struct image image;
     enclave->backend = sgx_backend();
     enclave->fd = -1;
     enclave->size = 0;
     enclave->broken = false;
-    int result = read_sigstruct(&sigstruct);
+    int result = sigstruct_read(&sigstruct);
     if (result == 0)
-        result = check_sigstruct(&sigstruct, debug);
+        result = sigstruct_check(&sigstruct, debug);
     if (result == 0)
-        result = read_image(&image, &sigstruct);
-    if (result == 0) {
-        enclave->fd = enclave->backend->open(NULL);
-        if (enclave->fd < 0) {
-            result = -errno;
-            complain("no SGX device available: %s (platform: %s)", strerror(errno), enclave->backend->name);
-        }
-    }
-    if (result == 0)
+        result = image_read(&image, &sigstruct);
+    if (result < 0)
+        return result;
+    enclave->fd = enclave->backend->open(NULL);
+    if (enclave->fd < 0) {
+        result = -errno;
+        complain("no SGX device available: %s (platform: %s)", strerror(-result), enclave->backend->name);
+    } else {
         result = build(enclave, &image, &sigstruct, debug);
-    if (image.pages)
-        munmap(image.pages, image.mmap_size);
+    }
+    image_free(&image);
     if (result < 0)
         enclave_unload(enclave);
     return result;
@@ -440,8 +211,8 @@ static int call_enclave(struct enclave *enclave, struct ecall *call) {
     int entered = -EIO;
     call->result = -EFAULT;
     if (!enclave->broken)
-        entered = enclave->backend->enter((uint64_t)call, 0, 0, EENTER, 0, 0, &run);
-    if (entered == 0 && run.function != EEXIT)
+        entered = enclave->backend->enter((uint64_t)call, 0, 0, SGX_EENTER, 0, 0, &run);
+    if (entered == 0 && run.function != SGX_EEXIT)
         enclave->broken = true;
     pthread_mutex_unlock(&enclave->busy);
 
@@ -449,7 +220,7 @@ static int call_enclave(struct enclave *enclave, struct ecall *call) {
         complain("cannot enter the enclave: %s", strerror(-entered));
         return entered;
     }
-    if (run.function != EEXIT) {
+    if (run.function != SGX_EEXIT) {
         complain("the enclave ended with exception %u at %#llx, in call %lu", run.exception_vector,
                  (unsigned long long)run.exception_addr, call->number);
         return -EIO;
@@ -471,7 +242,7 @@ int enclave_greet(struct enclave *enclave, char *greeting, size_t size) {
 int enclave_report(struct enclave *enclave, const void *target_info, void *report) {
     /* The enclave wants aligned memory, and the caller's may be anywhere. */
     _Alignas(8) uint8_t target[PAL_TARGET_INFO_SIZE];
-    _Alignas(8) uint8_t data[REPORT_DATA_SIZE] = {0};
+    _Alignas(8) uint8_t data[SGX_REPORTDATA_SIZE] = {0};
     _Alignas(8) uint8_t made[PAL_REPORT_SIZE];
     memcpy(target, target_info, sizeof target);
     struct ecall call = {.number = ECALL_REPORT, .argument = {(uint64_t)target, (uint64_t)data, (uint64_t)made}};

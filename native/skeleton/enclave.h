@@ -24,9 +24,6 @@ struct enclave {
     pthread_mutex_t busy; /* held while a thread is inside: there is one TCS */
 };
 
-/* Says on stderr what went wrong, one line. */
-__attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
-
 /*
  * Builds the enclave from encl.bin and encl.ss in the working directory. debug: set the DEBUG attribute, and tell on
  * stdout what is built.

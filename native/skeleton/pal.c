@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "pal.h"
+#include "complain.h"
 #include "enclave.h"
 #include "process.h"
 

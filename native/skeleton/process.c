@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "enclave.h"
+#include "complain.h"
 #include "process.h"
 
 static const char SUCCESS[] = "Enclave runtime skeleton initialization succeeded\n";

@@ -23,8 +23,8 @@ $(OUT)/skeleton/encl.ss: $(OUT)/skeleton/encl.bin $(BUILD)/skeleton/signing_key.
 
 NATIVE += $(OUT)/skeleton/encl.bin $(OUT)/skeleton/encl.ss
 
-SKELETON_PAL_SOURCES := $(addprefix $(SKELETON)/,pal.c enclave.c process.c)
-SKELETON_PAL_HEADERS := $(addprefix $(SKELETON)/,enclave.h process.h ecall.h pal.map) $(addprefix native/include/,pal.h sgx_arch.h sgx_backend.h)
+SKELETON_PAL_SOURCES := $(addprefix $(SKELETON)/,pal.c enclave.c image.c process.c complain.c)
+SKELETON_PAL_HEADERS := $(addprefix $(SKELETON)/,enclave.h image.h process.h complain.h ecall.h pal.map) $(addprefix native/include/,pal.h sgx_arch.h sgx_backend.h)
 SKELETON_PALS := $(foreach version,1 2 3,$(OUT)/liberpal-skeleton-v$(version).so)
 
 $(SKELETON_PALS): $(OUT)/liberpal-skeleton-v%.so: $(SKELETON_PAL_SOURCES) $(SKELETON_PAL_HEADERS) $(BUILD)/libsgxbackend.a | $(OUT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from inclavare.cli.runectl_files import print_json, read_file
-from inclavare.sgx.arch import XFRM_LEGACY, ssa_frame_pages
+from inclavare.sgx.arch import SGX_XFRM_LEGACY, ssa_frame_pages
 from inclavare.sgx.measure import image_steps, mrenclave
 from inclavare.sgx.sgxs import is_sgxs
 
@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--xfrm",
         metavar="HEX",
         type=hexadecimal,
-        default=XFRM_LEGACY,
+        default=SGX_XFRM_LEGACY,
         help="the XFRM it will be loaded with, which sizes the SSA frame of a flat image (default 3)",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")

@@ -5,7 +5,8 @@ Every structure is one frozen dataclass whose fields are written in the order of
 kept in the order of memory, so the modulus in a SIGSTRUCT is little endian as well.
 
 Follows the Intel SDM, volume 3D, chapter "Enclave Access Control and Data Structures"; constants are spelled as in
-Linux's arch/x86/include/asm/sgx.h. Says nothing about what values mean together: see `measure`, `sign`, `sigstruct`.
+native/include/sgx_arch.h, with which a test compares. Says nothing about what values mean together: see `measure`,
+`sign`, `sigstruct`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any, ClassVar, Self
 
 from inclavare.errors import EnclaveError
 
-PAGE_SIZE = 4096
-EEXTEND_SIZE = 256  # bytes measured by one EEXTEND
+SGX_PAGE_SIZE = 4096
+SGX_EEXTEND_SIZE = 256  # bytes measured by one EEXTEND
 
 # SECINFO.FLAGS: permissions and page type ("SECINFO Flags").
 SGX_SECINFO_R = 0x1
@@ -34,7 +35,7 @@ SGX_ATTR_PROVISIONKEY = 0x10
 SGX_ATTR_EINITTOKENKEY = 0x20
 SGX_ATTR_CET = 0x40
 SGX_ATTR_KSS = 0x80
-SGX_ATTR_ASYNC_EXIT_NOTIFY = 0x400
+SGX_ATTR_AEXNOTIFY = 0x400
 ATTRIBUTE_NAMES = {
     SGX_ATTR_INIT: "INIT",
     SGX_ATTR_DEBUG: "DEBUG",
@@ -43,15 +44,15 @@ ATTRIBUTE_NAMES = {
     SGX_ATTR_EINITTOKENKEY: "EINITTOKENKEY",
     SGX_ATTR_CET: "CET",
     SGX_ATTR_KSS: "KSS",
-    SGX_ATTR_ASYNC_EXIT_NOTIFY: "ASYNC_EXIT_NOTIFY",
+    SGX_ATTR_AEXNOTIFY: "AEXNOTIFY",
 }
 
-XFRM_LEGACY = 0x3  # x87 and SSE: the two bits that must be set
-SGX_MISC_EXINFO = 0x1
+SGX_XFRM_LEGACY = 0x3  # x87 and SSE: the two bits that must be set
+SGX_MISCSELECT_EXINFO = 0x1
 
-SGX_SIGSTRUCT_HEADER1 = bytes.fromhex("06000000e10000000000010000000000")
+SGX_SIGSTRUCT_HEADER = bytes.fromhex("06000000e100000000000100")
 SGX_SIGSTRUCT_HEADER2 = bytes.fromhex("01010000600000006000000001000000")
-SGX_VENDOR_INTEL = 0x8086
+SGX_SIGSTRUCT_VENDOR_INTEL = 0x8086
 SGX_MODULUS_SIZE = 384
 SGX_EXPONENT = 3
 
@@ -90,8 +91,8 @@ def ssa_frame_pages(xfrm: int, miscselect: int = 0) -> int:
             )
         size, offset = _XSAVE_COMPONENTS[bit]
         xsave_end = max(xsave_end, offset + size)
-    total = xsave_end + SSA_GPRSGX_SIZE + (SSA_MISC_EXINFO_SIZE if miscselect & SGX_MISC_EXINFO else 0)
-    return -(-total // PAGE_SIZE)
+    total = xsave_end + SSA_GPRSGX_SIZE + (SSA_MISC_EXINFO_SIZE if miscselect & SGX_MISCSELECT_EXINFO else 0)
+    return -(-total // SGX_PAGE_SIZE)
 
 
 def attribute_names(attributes: int) -> str:
@@ -162,7 +163,8 @@ class Sigstruct(Record):
     NAME = "SIGSTRUCT"
     SIZE = 1808
 
-    header: bytes = _wire("16s")  # its last four bytes are called type elsewhere
+    header: bytes = _wire("12s")
+    type: int = _wire("I")
     vendor: int = _wire("I")
     date: int = _wire("I")  # 0xYYYYMMDD; not checked by the processor
     header2: bytes = _wire("16s")
@@ -176,16 +178,16 @@ class Sigstruct(Record):
     cet_attributes: int = _wire("B")
     cet_attributes_mask: int = _wire("B")
     reserved2: bytes = _wire("2s")
-    isv_family_id: bytes = _wire("16s")
+    isvfamilyid: bytes = _wire("16s")
     attributes: int = _wire("Q")
     xfrm: int = _wire("Q")
     attributes_mask: int = _wire("Q")
     xfrm_mask: int = _wire("Q")
-    mrenclave: bytes = _wire("32s")  # the SDM's ENCLAVEHASH
+    enclavehash: bytes = _wire("32s")  # MRENCLAVE
     reserved3: bytes = _wire("16s")
-    isv_ext_prod_id: bytes = _wire("16s")
-    isv_prod_id: int = _wire("H")
-    isv_svn: int = _wire("H")
+    isvextprodid: bytes = _wire("16s")
+    isvprodid: int = _wire("H")
+    isvsvn: int = _wire("H")
     reserved4: bytes = _wire("12s")
     q1: bytes = _wire("384s")
     q2: bytes = _wire("384s")
@@ -200,7 +202,7 @@ class Secs(Record):
 
     size: int = _wire("Q")  # a power of two
     base: int = _wire("Q")  # a multiple of size
-    ssa_frame_size: int = _wire("I")  # pages
+    ssaframesize: int = _wire("I")  # pages
     miscselect: int = _wire("I")
     cet_leg_bitmap_offset: int = _wire("Q")
     cet_attributes: int = _wire("B")
@@ -211,10 +213,10 @@ class Secs(Record):
     reserved2: bytes = _wire("32s")
     mrsigner: bytes = _wire("32s")
     reserved3: bytes = _wire("32s")
-    config_id: bytes = _wire("64s")
-    isv_prod_id: int = _wire("H")
-    isv_svn: int = _wire("H")
-    config_svn: int = _wire("H")
+    configid: bytes = _wire("64s")
+    isvprodid: int = _wire("H")
+    isvsvn: int = _wire("H")
+    configsvn: int = _wire("H")
     reserved4: bytes = _wire("3834s")
 
 
@@ -232,11 +234,13 @@ class Tcs(Record):
     nssa: int = _wire("I")
     oentry: int = _wire("Q")
     aep: int = _wire("Q")
-    ofs_base: int = _wire("Q")
-    ogs_base: int = _wire("Q")
-    fs_limit: int = _wire("I")
-    gs_limit: int = _wire("I")
-    reserved: bytes = _wire("4024s")
+    ofsbase: int = _wire("Q")
+    ogsbase: int = _wire("Q")
+    fslimit: int = _wire("I")
+    gslimit: int = _wire("I")
+    ocetssa: int = _wire("Q")
+    oprevssp: int = _wire("Q")
+    reserved: bytes = _wire("4008s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +255,10 @@ class TargetInfo(Record):
     xfrm: int = _wire("Q")
     cet_attributes: int = _wire("B")
     reserved1: bytes = _wire("1s")
-    config_svn: int = _wire("H")
+    configsvn: int = _wire("H")
     miscselect: int = _wire("I")
     reserved2: bytes = _wire("8s")
-    config_id: bytes = _wire("64s")
+    configid: bytes = _wire("64s")
     reserved3: bytes = _wire("384s")
 
 
@@ -265,23 +269,23 @@ class Report(Record):
     NAME = "REPORT"
     SIZE = 432
 
-    cpu_svn: bytes = _wire("16s")
+    cpusvn: bytes = _wire("16s")
     miscselect: int = _wire("I")
     cet_attributes: int = _wire("B")
     reserved1: bytes = _wire("11s")
-    isv_ext_prod_id: bytes = _wire("16s")
+    isvextprodid: bytes = _wire("16s")
     attributes: int = _wire("Q")
     xfrm: int = _wire("Q")
     mrenclave: bytes = _wire("32s")
     reserved2: bytes = _wire("32s")
     mrsigner: bytes = _wire("32s")
     reserved3: bytes = _wire("32s")
-    config_id: bytes = _wire("64s")
-    isv_prod_id: int = _wire("H")
-    isv_svn: int = _wire("H")
-    config_svn: int = _wire("H")
+    configid: bytes = _wire("64s")
+    isvprodid: int = _wire("H")
+    isvsvn: int = _wire("H")
+    configsvn: int = _wire("H")
     reserved4: bytes = _wire("42s")
-    isv_family_id: bytes = _wire("16s")
-    report_data: bytes = _wire("64s")
-    key_id: bytes = _wire("32s")
+    isvfamilyid: bytes = _wire("16s")
+    reportdata: bytes = _wire("64s")
+    keyid: bytes = _wire("32s")
     mac: bytes = _wire("16s")

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 from inclavare.errors import EnclaveError
 from inclavare.sgx.arch import (
-    EEXTEND_SIZE,
-    PAGE_SIZE,
+    SGX_EEXTEND_SIZE,
+    SGX_PAGE_SIZE,
     SGX_SECINFO_R,
     SGX_SECINFO_REG,
     SGX_SECINFO_TCS,
@@ -35,7 +35,7 @@ MAX_ENCLAVE_SIZE = 1 << 36
 
 _METADATA = struct.Struct("<QBQ")
 _FLAT_FLAGS = SGX_SECINFO_REG | SGX_SECINFO_R | SGX_SECINFO_W | SGX_SECINFO_X
-_ZERO_PAGE = bytes(PAGE_SIZE)
+_ZERO_PAGE = bytes(SGX_PAGE_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def checked(steps: Iterable[BuildStep]) -> Iterator[BuildStep]:
     enclave: Ecreate | None = None
     added: set[int] = set()
     pieces: set[int] = set()
-    page = -PAGE_SIZE
+    page = -SGX_PAGE_SIZE
     for number, step in enumerate(steps):
         if isinstance(step, Ecreate):
             problem = _ecreate_problem(step, enclave)
@@ -90,9 +90,9 @@ def checked(steps: Iterable[BuildStep]) -> Iterator[BuildStep]:
             page = step.offset
             added.add(page)
             pieces.clear()
-        elif len(step.data) != EEXTEND_SIZE:
-            problem = f"data come in pieces of {EEXTEND_SIZE} bytes, found {len(step.data)}"
-        elif step.offset % EEXTEND_SIZE or not 0 <= step.offset - page < PAGE_SIZE:
+        elif len(step.data) != SGX_EEXTEND_SIZE:
+            problem = f"data come in pieces of {SGX_EEXTEND_SIZE} bytes, found {len(step.data)}"
+        elif step.offset % SGX_EEXTEND_SIZE or not 0 <= step.offset - page < SGX_PAGE_SIZE:
             problem = f"offset {step.offset:#x} is not a piece of the page added last"
         elif step.offset in pieces:
             problem = f"the piece at {step.offset:#x} is there already"
@@ -109,15 +109,15 @@ def checked(steps: Iterable[BuildStep]) -> Iterator[BuildStep]:
 def _ecreate_problem(step: Ecreate, before: Ecreate | None) -> str:
     if before is not None:
         return "a second ECREATE"
-    if step.size < PAGE_SIZE or step.size & (step.size - 1) or step.size > MAX_ENCLAVE_SIZE:
-        return f"the size must be a power of two from {PAGE_SIZE} to {MAX_ENCLAVE_SIZE}, found {step.size}"
-    if not 0 < step.ssa_frame_pages <= step.size // PAGE_SIZE:
+    if step.size < SGX_PAGE_SIZE or step.size & (step.size - 1) or step.size > MAX_ENCLAVE_SIZE:
+        return f"the size must be a power of two from {SGX_PAGE_SIZE} to {MAX_ENCLAVE_SIZE}, found {step.size}"
+    if not 0 < step.ssa_frame_pages <= step.size // SGX_PAGE_SIZE:
         return f"an SSA frame of {step.ssa_frame_pages} pages does not fit"
     return ""
 
 
 def _eadd_problem(step: Eadd, enclave: Ecreate, added: set[int]) -> str:
-    if step.offset % PAGE_SIZE or not 0 <= step.offset < enclave.size:
+    if step.offset % SGX_PAGE_SIZE or not 0 <= step.offset < enclave.size:
         return f"offset {step.offset:#x} is not a page of the enclave's {enclave.size:#x} bytes"
     if step.offset in added:
         return f"the page at {step.offset:#x} is there already"
@@ -173,21 +173,23 @@ class FlatImage:
         """Yield the build steps: every page ascending, each measured at once."""
         yield Ecreate(self.ssa_frame_pages, self.enclave_size)
         yield from _page_steps(self.offset, SGX_SECINFO_TCS, self._tcs())
-        for start in range(PAGE_SIZE, self.mmap_size, PAGE_SIZE):
+        for start in range(SGX_PAGE_SIZE, self.mmap_size, SGX_PAGE_SIZE):
             page = (
-                self.data[start : start + PAGE_SIZE].ljust(PAGE_SIZE, b"\0") if start < len(self.data) else _ZERO_PAGE
+                self.data[start : start + SGX_PAGE_SIZE].ljust(SGX_PAGE_SIZE, b"\0")
+                if start < len(self.data)
+                else _ZERO_PAGE
             )
             yield from _page_steps(self.offset + start, _FLAT_FLAGS, page)
 
     def _tcs(self) -> bytes:
         """Return the TCS page with the two offsets that only the loader knows."""
-        tcs = Tcs.from_bytes(self.data[:PAGE_SIZE])
+        tcs = Tcs.from_bytes(self.data[:SGX_PAGE_SIZE])
         return replace(tcs, ossa=self.ssa_offset, oentry=tcs.oentry + self.offset).to_bytes()
 
 
 def read_flat(data: bytes, ssa_frame_pages: int = 1) -> FlatImage:
     """Return the flat image in `data`, laid out for SSA frames of `ssa_frame_pages` pages. Raises EnclaveError."""
-    if len(data) < PAGE_SIZE + METADATA_SIZE or len(data) % PAGE_SIZE != METADATA_SIZE:
+    if len(data) < SGX_PAGE_SIZE + METADATA_SIZE or len(data) % SGX_PAGE_SIZE != METADATA_SIZE:
         raise EnclaveError(
             f"cannot read the enclave image: a flat image has whole pages and {METADATA_SIZE} bytes of metadata,"
             f" found {len(data)} bytes",
@@ -197,11 +199,11 @@ def read_flat(data: bytes, ssa_frame_pages: int = 1) -> FlatImage:
     offset = 0
     if metadata.null_dereference_protection:
         offset = metadata.mmap_min_addr or DEFAULT_PROTECTED_OFFSET
-        if offset % PAGE_SIZE:
+        if offset % SGX_PAGE_SIZE:
             raise EnclaveError(f"cannot lay out the enclave: mmap_min_addr {offset:#x} is not a multiple of a page")
     image_size = _page_round(len(data))
-    mmap_size = _page_round(_padded_size(image_size + ssa_frame_pages * PAGE_SIZE, metadata.max_mmap_size))
-    enclave_size = max(PAGE_SIZE, 1 << (offset + mmap_size - 1).bit_length())
+    mmap_size = _page_round(_padded_size(image_size + ssa_frame_pages * SGX_PAGE_SIZE, metadata.max_mmap_size))
+    enclave_size = max(SGX_PAGE_SIZE, 1 << (offset + mmap_size - 1).bit_length())
     if enclave_size > MAX_ENCLAVE_SIZE:
         raise EnclaveError(
             f"cannot lay out the enclave: it would have {enclave_size} bytes, and {MAX_ENCLAVE_SIZE} are possible"
@@ -230,9 +232,9 @@ def _padded_size(needed: int, max_mmap_size: int) -> int:
 
 def _page_steps(offset: int, flags: int, page: bytes) -> Iterator[BuildStep]:
     yield Eadd(offset, flags)
-    for start in range(0, PAGE_SIZE, EEXTEND_SIZE):
-        yield Eextend(offset + start, page[start : start + EEXTEND_SIZE])
+    for start in range(0, SGX_PAGE_SIZE, SGX_EEXTEND_SIZE):
+        yield Eextend(offset + start, page[start : start + SGX_EEXTEND_SIZE])
 
 
 def _page_round(size: int) -> int:
-    return -(-size // PAGE_SIZE) * PAGE_SIZE
+    return -(-size // SGX_PAGE_SIZE) * SGX_PAGE_SIZE

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from inclavare.errors import EnclaveError
-from inclavare.sgx.arch import EEXTEND_SIZE
+from inclavare.sgx.arch import SGX_EEXTEND_SIZE
 from inclavare.sgx.layout import BuildStep, Eadd, Ecreate, Eextend, Unmeasured, checked
 
 RECORD_SIZE = 64
@@ -76,8 +76,8 @@ def _records(data: bytes) -> Iterator[BuildStep]:
             step = Eadd(offset, flags)
         elif tag in {EEXTEND_TAG, UNMEASURED_TAG}:
             _, offset, padding = _EEXTEND.unpack(block)
-            piece = data[position : position + EEXTEND_SIZE]
-            position += EEXTEND_SIZE
+            piece = data[position : position + SGX_EEXTEND_SIZE]
+            position += SGX_EEXTEND_SIZE
             step = Eextend(offset, piece) if tag == EEXTEND_TAG else Unmeasured(offset, piece)
         else:
             raise EnclaveError(f"cannot read the SGXS stream: no record begins with {tag!r}, at byte {start}")

@@ -24,9 +24,9 @@ from inclavare.sgx.arch import (
     SGX_ATTR_PROVISIONKEY,
     SGX_EXPONENT,
     SGX_MODULUS_SIZE,
-    SGX_SIGSTRUCT_HEADER1,
+    SGX_SIGSTRUCT_HEADER,
     SGX_SIGSTRUCT_HEADER2,
-    XFRM_LEGACY,
+    SGX_XFRM_LEGACY,
     Sigstruct,
 )
 from inclavare.sgx.sigstruct import quotients, require, to_be_signed, verify
@@ -46,10 +46,10 @@ class SigningParameters:
 
     attributes: int = SGX_ATTR_MODE64BIT | SGX_ATTR_DEBUG
     attributes_mask: int = SGX_ATTR_MODE64BIT | SGX_ATTR_DEBUG
-    xfrm: int = XFRM_LEGACY
-    xfrm_mask: int = XFRM_LEGACY
-    isv_prod_id: int = 0
-    isv_svn: int = 0
+    xfrm: int = SGX_XFRM_LEGACY
+    xfrm_mask: int = SGX_XFRM_LEGACY
+    isvprodid: int = 0
+    isvsvn: int = 0
     date: int = 0
 
 
@@ -86,10 +86,10 @@ def signing_xfrm(xfrm: int | None, mask: int | None) -> tuple[int, int]:
 
     Raises EnclaveError unless both contain 3, as the processor demands of XFRM.
     """
-    chosen = xfrm if xfrm is not None else mask if mask is not None else XFRM_LEGACY
+    chosen = xfrm if xfrm is not None else mask if mask is not None else SGX_XFRM_LEGACY
     chosen_mask = mask if mask is not None else chosen
     for option, value in (("--xfrm", chosen), ("--xfrm-mask", chosen_mask)):
-        missing = XFRM_LEGACY & ~value
+        missing = SGX_XFRM_LEGACY & ~value
         if missing:
             raise EnclaveError(f"Invalid option {option}. The minimum bits {missing:#x} are not set.")
     return chosen, chosen_mask
@@ -98,16 +98,16 @@ def signing_xfrm(xfrm: int | None, mask: int | None) -> tuple[int, int]:
 def unsigned(mrenclave: bytes, parameters: SigningParameters) -> Sigstruct:
     """Return the SIGSTRUCT of the enclave measured as `mrenclave` (32 bytes), without key and signature."""
     return Sigstruct(
-        header=SGX_SIGSTRUCT_HEADER1,
+        header=SGX_SIGSTRUCT_HEADER,
         date=parameters.date,
         header2=SGX_SIGSTRUCT_HEADER2,
         attributes=parameters.attributes,
         attributes_mask=parameters.attributes_mask,
         xfrm=parameters.xfrm,
         xfrm_mask=parameters.xfrm_mask,
-        mrenclave=mrenclave,
-        isv_prod_id=parameters.isv_prod_id,
-        isv_svn=parameters.isv_svn,
+        enclavehash=mrenclave,
+        isvprodid=parameters.isvprodid,
+        isvsvn=parameters.isvsvn,
     )
 
 

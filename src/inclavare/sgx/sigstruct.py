@@ -18,9 +18,9 @@ from inclavare.errors import EnclaveError
 from inclavare.sgx.arch import (
     SGX_EXPONENT,
     SGX_MODULUS_SIZE,
-    SGX_SIGSTRUCT_HEADER1,
+    SGX_SIGSTRUCT_HEADER,
     SGX_SIGSTRUCT_HEADER2,
-    SGX_VENDOR_INTEL,
+    SGX_SIGSTRUCT_VENDOR_INTEL,
     Sigstruct,
 )
 
@@ -71,11 +71,13 @@ def verify(sigstruct: Sigstruct) -> tuple[Verdict, ...]:
     bits = modulus.bit_length()
     usable = bits == _MODULUS_BITS
     verdicts = [
-        _same("header", SGX_SIGSTRUCT_HEADER1.hex(), sigstruct.header.hex()),
+        _same("header", SGX_SIGSTRUCT_HEADER.hex(), sigstruct.header.hex()),
+        # The SDM counts these four bytes as part of the header, hence no debug bit (the original's sgxsign -D).
+        _same("type", f"{0:#010x}", f"{sigstruct.type:#010x}"),
         Verdict(
             "vendor",
-            sigstruct.vendor in {0, SGX_VENDOR_INTEL},
-            f"0x00000000 or {SGX_VENDOR_INTEL:#010x}",
+            sigstruct.vendor in {0, SGX_SIGSTRUCT_VENDOR_INTEL},
+            f"0x00000000 or {SGX_SIGSTRUCT_VENDOR_INTEL:#010x}",
             f"{sigstruct.vendor:#010x}",
         ),
         _same("header2", SGX_SIGSTRUCT_HEADER2.hex(), sigstruct.header2.hex()),
@@ -98,7 +100,7 @@ def verify(sigstruct: Sigstruct) -> tuple[Verdict, ...]:
 
 def verify_enclave(sigstruct: Sigstruct, mrenclave: bytes) -> Verdict:
     """Return the verdict on whether `sigstruct` signs the enclave measured as `mrenclave` (32 bytes)."""
-    return _same("enclave hash", mrenclave.hex(), sigstruct.mrenclave.hex())
+    return _same("enclave hash", mrenclave.hex(), sigstruct.enclavehash.hex())
 
 
 def require(verdicts: Iterable[Verdict]) -> None:

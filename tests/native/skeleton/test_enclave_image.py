@@ -48,7 +48,7 @@ def test_the_image_is_flat_with_one_tcs(image: bytes) -> None:
     flat = read_flat(image)
     tcs = Tcs.from_bytes(image[:4096])
     assert (len(image), flat.enclave_size, flat.ssa_offset) == (4 * 4096 + 17, 8 * 4096, 5 * 4096)
-    assert (tcs.nssa, tcs.oentry, tcs.fs_limit, tcs.gs_limit) == (1, 0x1000, 0xFFFFFFFF, 0xFFFFFFFF)
+    assert (tcs.nssa, tcs.oentry, tcs.fslimit, tcs.gslimit) == (1, 0x1000, 0xFFFFFFFF, 0xFFFFFFFF)
 
 
 def test_the_greeting_is_in_the_image(image: bytes) -> None:

@@ -94,7 +94,7 @@ def test_sign_takes_versions_masks_and_a_date(runectl: Runectl) -> None:
     runectl.output("sign", *options, "--key", "key.pem", "encl.bin", "encl.ss")
     got = Sigstruct.from_bytes(Path("encl.ss").read_bytes())
     assert (got.attributes, got.attributes_mask, got.xfrm, got.xfrm_mask) == (4, 6, 7, 3)
-    assert (got.isv_prod_id, got.isv_svn, got.date) == (2, 16, 0x20200630)
+    assert (got.isvprodid, got.isvsvn, got.date) == (2, 16, 0x20200630)
 
 
 def test_source_date_epoch_is_the_date_unless_one_is_given(runectl: Runectl, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_inspect_shows_every_step_of_a_good_sigstruct(runectl: Runectl) -> None:
     out = runectl.output("inspect", "encl.ss", "--image", "encl.bin")
     steps = out[out.index("Verification:") :].splitlines()[1:]
     assert [line.split("  ")[1].strip() for line in steps] == [
-        *["header", "vendor", "header2", "reserved", "exponent", "modulus size", "signature", "q1", "q2"],
+        *["header", "type", "vendor", "header2", "reserved", "exponent", "modulus size", "signature", "q1", "q2"],
         "enclave hash",
     ]
     assert all(line.endswith(" passed") for line in steps)
@@ -232,7 +232,7 @@ def test_inspect_in_json_has_fields_and_steps(runectl: Runectl) -> None:
     assert value["format"] == "sigstruct"
     assert value["vendor"] == 0x8086
     assert {step["step"]: step["passed"] for step in value["steps"]} == dict.fromkeys(
-        ["header", "vendor", "header2", "reserved", "exponent", "modulus size", "signature", "q1", "q2"],
+        ["header", "type", "vendor", "header2", "reserved", "exponent", "modulus size", "signature", "q1", "q2"],
         True,
     )
 

@@ -44,8 +44,8 @@ def test_a_signature_verifies_and_is_the_same_every_time(key: rsa.RSAPrivateKey)
 def test_the_defaults_are_a_debug_enclave_of_no_date(key: rsa.RSAPrivateKey) -> None:
     signed = sign(unsigned(b"\7" * 32, SigningParameters()), key)
     assert (signed.attributes, signed.attributes_mask, signed.xfrm, signed.xfrm_mask) == (6, 6, 3, 3)
-    assert (signed.date, signed.vendor, signed.isv_prod_id, signed.isv_svn) == (0, 0, 0, 0)
-    assert signed.mrenclave == b"\7" * 32
+    assert (signed.date, signed.vendor, signed.isvprodid, signed.isvsvn) == (0, 0, 0, 0)
+    assert signed.enclavehash == b"\7" * 32
 
 
 def test_short_quotients_are_padded(key: rsa.RSAPrivateKey) -> None:
@@ -59,7 +59,7 @@ def test_short_quotients_are_padded(key: rsa.RSAPrivateKey) -> None:
 
 
 def test_two_steps_give_what_one_step_gives(key: rsa.RSAPrivateKey) -> None:
-    plain = unsigned(bytes(32), SigningParameters(isv_svn=7))
+    plain = unsigned(bytes(32), SigningParameters(isvsvn=7))
     signature = key.sign(to_be_signed(plain), padding.PKCS1v15(), hashes.SHA256())
     assert combine(plain, load_public_modulus(public_pem(key)), signature) == sign(plain, key)
 
@@ -75,7 +75,7 @@ def test_openssl_can_be_the_signer(key_pem: bytes, key: rsa.RSAPrivateKey, tmp_p
 def test_a_signature_of_other_options_is_refused(key: rsa.RSAPrivateKey) -> None:
     signature = key.sign(to_be_signed(unsigned(bytes(32), SigningParameters())), padding.PKCS1v15(), hashes.SHA256())
     with pytest.raises(EnclaveError, match="not one of this enclave by this key") as caught:
-        combine(unsigned(bytes(32), SigningParameters(isv_svn=1)), key_modulus(key.public_key()), signature)
+        combine(unsigned(bytes(32), SigningParameters(isvsvn=1)), key_modulus(key.public_key()), signature)
     assert "same image and options" in caught.value.hint
 
 
