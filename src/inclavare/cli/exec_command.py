@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from inclavare.container import exec as execution
 from inclavare.container import store
@@ -12,6 +11,7 @@ from inclavare.errors import HostError, UsageError
 from inclavare.oci import jsontext, spec
 from inclavare.oci.support import refuse_unsupported_process
 
+TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.cli.rune import Invocation
     from inclavare.oci.process import Process

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from inclavare.container import lifecycle, store
 from inclavare.linux.process import signal_number
 
+TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.cli.rune import Invocation
 

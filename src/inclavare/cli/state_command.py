@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from inclavare.container import lifecycle, store
 from inclavare.oci import jsontext
 
+TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.cli.rune import Invocation
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING
 
 from inclavare.container.executor import SIGNALS, sealed_memfd
 from inclavare.errors import HostError
 from inclavare.oci import jsontext
 
+TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.oci.spec import Hook
 

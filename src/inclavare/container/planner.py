@@ -7,7 +7,6 @@ to the clone; all others in the container's own process. Hot path.
 from __future__ import annotations
 
 from errno import EACCES, ENOENT, ENOSYS, EPERM
-from typing import TYPE_CHECKING
 
 from inclavare.container.mount_plan import CgroupMount, Root
 from inclavare.container.plan import (
@@ -59,6 +58,7 @@ from inclavare.linux.calls import (
 )
 from inclavare.oci.sysctl import sysctl_file
 
+TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.facts import Facts
     from inclavare.oci.process import Process

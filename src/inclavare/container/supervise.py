@@ -9,7 +9,6 @@ import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 
 import fcntl
 import os
 import select
-import termios
 
 # Not for the container: our children's ends, our own faults, and job control of our own terminal.
 OWN_SIGNALS = frozenset(
@@ -32,6 +31,8 @@ OWN_SIGNALS = frozenset(
     )
 )
 CHUNK = 1 << 16
+TIOCGWINSZ = 0x5413  # asm-generic/ioctls.h
+TIOCSWINSZ = 0x5414
 
 
 class Foreground:
@@ -94,6 +95,8 @@ class Foreground:
         return None
 
     def _enter_raw_mode(self, master: int) -> None:
+        import termios  # noqa: PLC0415  # half a millisecond that only terminals need
+
         attributes = termios.tcgetattr(master)
         attributes[1] &= ~termios.ONLCR  # our own terminal does that already
         termios.tcsetattr(master, termios.TCSANOW, attributes)
@@ -109,6 +112,8 @@ class Foreground:
 
     def _leave_raw_mode(self) -> None:
         if self._saved is not None:
+            import termios  # noqa: PLC0415
+
             termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
             self._saved = None
 
@@ -119,10 +124,10 @@ def _ignore(_number: int, _frame: object) -> None:
 
 def _copy_size(master: int) -> None:
     try:
-        size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+        size = fcntl.ioctl(0, TIOCGWINSZ, bytes(8))
     except OSError:
         return
-    fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+    fcntl.ioctl(master, TIOCSWINSZ, size)
 
 
 def _copy(source: int, target: int) -> bool:

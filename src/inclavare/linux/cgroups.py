@@ -30,7 +30,7 @@ class Hierarchy:
 
 
 class Layout:
-    """The host's hierarchies by name: v1 controllers as mounted together (`cpu,cpuacct`, `name=systemd`), or `unified`."""
+    """The host's hierarchies by name: v1 controllers mounted together (`cpu,cpuacct`, `name=systemd`), or `unified`."""
 
     __slots__ = ("hierarchies",)
 

@@ -14,12 +14,12 @@ runtime-spec: config-linux.md "Seccomp". linux/seccomp.h, linux/filter.h. Hot pa
 from __future__ import annotations
 
 from struct import pack
-from typing import TYPE_CHECKING
 
 from inclavare.errors import SpecError
 from inclavare.linux import headers as k
 from inclavare.linux.syscalls import X32_BIT, numbers
 
+TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.oci.seccomp import Seccomp, SeccompArg, SeccompSyscall
 
@@ -91,6 +91,20 @@ def compile_filter(profile: Seccomp) -> bytes:
     if len(code) > BPF_MAXINSNS:
         raise SpecError("linux.seccomp", f"the filter has {len(code)} instructions, the kernel takes {BPF_MAXINSNS}")
     return b"".join([pack("<HBBI", *instruction) for instruction in code])
+
+
+def identity(profile: Seccomp) -> bytes:
+    """Give bytes that are equal for profiles with the same filter."""
+    rules = [
+        (
+            rule.names,
+            rule.action,
+            rule.errno_ret,
+            [(condition.index, condition.op, condition.value, condition.value_two) for condition in rule.args],
+        )
+        for rule in profile.syscalls
+    ]
+    return repr((profile.default_action, profile.default_errno_ret, profile.architectures, rules)).encode()
 
 
 def filter_flags(profile: Seccomp) -> int:

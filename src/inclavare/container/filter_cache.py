@@ -1,0 +1,83 @@
+"""Remembers compiled seccomp filters: most containers of a host share one profile.
+
+ROOT/.bpf/HASH holds a filter, HASH being that of the profile's identity and of the program's version. The directory is
+for its owner only, files are written whole and renamed, and what does not look as we wrote it is compiled anew.
+Hot path.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from inclavare import __version__
+
+DIRECTORY = ".bpf"
+FILES_MAX = 64
+MAGIC = b"RBPF"
+DIGEST_SIZE = 32
+
+TYPE_CHECKING = False  # typing costs 7 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def cached_filter(root: str, profile: bytes, compile_it: Callable[[], bytes]) -> bytes:
+    """Give the filter of a profile (its identity) from the cache, or compile and remember it."""
+    directory = f"{root}/{DIRECTORY}"
+    path = f"{directory}/{_sha256(__version__.encode() + b' ' + profile).hex()}"
+    found = _read(directory, path)
+    if found is not None:
+        return found
+    code = compile_it()
+    try:
+        _write(directory, path, code)
+    except OSError:
+        return code  # a full or read-only disk costs only the time of compiling
+    return code
+
+
+def _read(directory: str, path: str) -> bytes | None:
+    try:
+        status = os.lstat(directory)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            return None
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            content = os.read(fd, 1 << 16)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    head = len(MAGIC) + DIGEST_SIZE
+    code = content[head:]
+    if content[:head] != MAGIC + _sha256(code) or not code or len(code) % 8:
+        return None
+    return code
+
+
+def _write(directory: str, path: str, code: bytes) -> None:
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        names = os.listdir(directory)
+        if len(names) >= FILES_MAX:
+            for name in names:
+                os.unlink(f"{directory}/{name}")
+    temporary = f"{path}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, MAGIC + _sha256(code) + code)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+
+
+def _sha256(data: bytes) -> bytes:
+    """SHA-256 without hashlib, which loads OpenSSL for 3 ms."""
+    try:
+        from _sha256 import sha256  # type: ignore[import-not-found]  # noqa: PLC0415  # Python 3.11
+    except ImportError:
+        from _sha2 import sha256  # type: ignore[import-not-found]  # noqa: PLC0415  # Python 3.12
+    digest: bytes = sha256(data).digest()
+    return digest
