@@ -98,13 +98,13 @@ static int add_pages(struct enclave *enclave, const struct image *image, uint64_
 static const char *einit_error(int code) {
     switch (code) {
     case SGX_INVALID_SIG_STRUCT:
-        return "SGX_INVALID_SIG_STRUCT: the SIGSTRUCT's header, exponent, q1 or q2 is wrong";
+        return "SGX_INVALID_SIG_STRUCT: the SIGSTRUCT's header, exponent or reserved bytes are wrong";
     case SGX_INVALID_ATTRIBUTE:
         return "SGX_INVALID_ATTRIBUTE: the enclave's attributes are not those that were signed";
     case SGX_INVALID_MEASUREMENT:
         return "SGX_INVALID_MEASUREMENT: the enclave is not the one that was signed";
     case SGX_INVALID_SIGNATURE:
-        return "SGX_INVALID_SIGNATURE: the SIGSTRUCT is not signed by its key";
+        return "SGX_INVALID_SIGNATURE: the SIGSTRUCT's signature, q1 or q2 is wrong";
     case SGX_INVALID_EINITTOKEN:
         return "SGX_INVALID_EINITTOKEN: the platform wants a launch token, and the skeleton has none";
     default:

@@ -20,6 +20,7 @@ from inclavare.sgx.arch import (
     SGX_MODULUS_SIZE,
     SGX_SIGSTRUCT_HEADER,
     SGX_SIGSTRUCT_HEADER2,
+    SGX_SIGSTRUCT_TYPE_DEBUG,
     SGX_SIGSTRUCT_VENDOR_INTEL,
     Sigstruct,
 )
@@ -72,8 +73,13 @@ def verify(sigstruct: Sigstruct) -> tuple[Verdict, ...]:
     usable = bits == _MODULUS_BITS
     verdicts = [
         _same("header", SGX_SIGSTRUCT_HEADER.hex(), sigstruct.header.hex()),
-        # The SDM counts these four bytes as part of the header, hence no debug bit (the original's sgxsign -D).
-        _same("type", f"{0:#010x}", f"{sigstruct.type:#010x}"),
+        # The SDM counts these four bytes to the header; signers set the top one for debug enclaves, and those load.
+        Verdict(
+            "type",
+            sigstruct.type in {0, SGX_SIGSTRUCT_TYPE_DEBUG},
+            f"0x00000000 or {SGX_SIGSTRUCT_TYPE_DEBUG:#010x}",
+            f"{sigstruct.type:#010x}",
+        ),
         Verdict(
             "vendor",
             sigstruct.vendor in {0, SGX_SIGSTRUCT_VENDOR_INTEL},
