@@ -1,8 +1,17 @@
+# make              the native parts, and build/bin/rune and build/bin/runectl for work in the checkout
+# make demo         an enclave container, from a bare machine to its greeting
+# make test         everything from nothing: packages, tools, build, all tests
+# make check        formatters, linters and type checker, then all tests
+# make unit         the tests that need neither root nor a daemon
+# make install      into PREFIX (default /usr/local), below DESTDIR; make uninstall takes it away again
+# make bench        rune beside runc and crun on this machine
+#
 # Native parts are built into src/inclavare/_native, where the Python package, the wheel and `make install` find them.
 # Each folder of native/ describes its own part in rules.mk: it adds to NATIVE (what is shipped) and NATIVE_TEST (what
 # tests need).
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
 CC := gcc
 PYTHON := /usr/bin/python3
 VENV := .venv
@@ -14,11 +23,162 @@ NATIVE_TEST :=
 
 include $(wildcard native/*/rules.mk)
 
-all: $(NATIVE)
+PROGRAMS := $(BUILD)/bin/rune $(BUILD)/bin/runectl
+
+all: $(NATIVE) $(PROGRAMS)
 
 native-test: $(NATIVE_TEST)
 
 $(OUT) $(BUILD):
 	mkdir -p $@
 
-.PHONY: all native-test
+# A program of ours: $(1) Python's options, $(2) module of inclavare.cli, $(3) the library's place, seen from the program's
+# folder. It resolves symbolic links, so sbin/rune, a moved checkout and an installation below DESTDIR all work.
+define PROGRAM
+#!/usr/bin/python3 $(1)
+import os
+import sys
+
+sys.path.insert(0, os.path.realpath(__file__ + "/../$(3)"))
+
+from inclavare.cli.$(2) import main
+
+main()
+endef
+
+# rune needs nothing but the standard library, and saves the time that `site` takes; runectl needs python3-cryptography.
+export PROGRAM_RUNE = $(call PROGRAM,-IS,rune,$(LIBRARY))
+export PROGRAM_RUNECTL = $(call PROGRAM,-I,runectl,$(LIBRARY))
+
+$(PROGRAMS): LIBRARY := ../../src
+$(BUILD)/bin/rune: Makefile
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$PROGRAM_RUNE" >$@ && chmod 755 $@
+
+$(BUILD)/bin/runectl: Makefile
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$PROGRAM_RUNECTL" >$@ && chmod 755 $@
+
+# --- what has to be there -------------------------------------------------------------------------------------------
+
+APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography
+APT_TEST := python3-venv busybox-static clang-format libseccomp-dev strace iproute2 iptables docker.io containerd runc crun
+APT_BENCH := runc crun strace valgrind
+
+# Installs the Debian packages $(1) that are missing, or says which they are.
+define NEED_PACKAGES
+@if ! command -v dpkg-query >/dev/null; then \
+	echo "This is not Debian: install what these packages are called here: $(1)" >&2; exit 0; fi; \
+missing=; for package in $(1); do \
+	[ "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing+=" $$package"; done; \
+[ -n "$$missing" ] || exit 0; \
+if [ "$$(id -u)" != 0 ]; then \
+	echo "Missing packages:$$missing" >&2; echo "Install them as root: apt-get install$$missing" >&2; exit 1; fi; \
+echo "Installing:$$missing"; \
+export DEBIAN_FRONTEND=noninteractive; \
+apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null && \
+apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends $$missing </dev/null >/dev/null
+endef
+
+deps: deps-build deps-test $(VENV)/tools
+
+deps-build:
+	$(call NEED_PACKAGES,$(APT_BUILD))
+
+deps-test: deps-build
+	$(call NEED_PACKAGES,$(APT_TEST))
+
+deps-bench: deps-build
+	$(call NEED_PACKAGES,$(APT_BENCH))
+
+# What pyproject.toml names, from PyPI; the system's Python has none of it.
+$(VENV)/tools: pyproject.toml | deps-test
+	@[ -x $(VENV)/bin/pip ] || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' >$(VENV)/names
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-input -r $(VENV)/names
+	@touch $@
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+PYTEST := $(VENV)/bin/pytest
+C_FILES = $(shell find native tests -name '*.[ch]')
+
+# The build itself turns every warning into an error.
+check: lint
+	$(MAKE) -s all native-test
+	$(PYTEST) -m "not linter"
+
+test: deps
+	$(MAKE) -s all native-test
+	$(PYTEST)
+
+unit: all
+	$(PYTEST) -m "not linter" tests/unit
+
+lint: lint-format lint-ruff lint-mypy lint-rooms lint-c
+
+lint-format:
+	$(VENV)/bin/ruff format --check --quiet
+
+lint-ruff:
+	$(VENV)/bin/ruff check --quiet
+
+lint-mypy:
+	$(VENV)/bin/mypy --no-error-summary
+
+lint-rooms:
+	@PYTHONPATH=src $(VENV)/bin/lint-imports >$(VENV)/rooms || { cat $(VENV)/rooms; exit 1; }
+
+lint-c:
+	@clang-format --dry-run -Werror $(C_FILES)
+
+format:
+	$(VENV)/bin/ruff format --quiet
+	clang-format -i $(C_FILES)
+
+demo: deps-build
+	@$(MAKE) -s all
+	@demo/run
+
+bench: deps-bench
+	@$(MAKE) -s all
+	@$(PYTHON) bench/compare.py
+
+# --- installation ---------------------------------------------------------------------------------------------------
+
+PREFIX := /usr/local
+INSTALL_ROOT = $(abspath $(DESTDIR)$(PREFIX))
+INSTALL_LIBRARY = $(INSTALL_ROOT)/lib/inclavare
+# The PALs and the enclave have a second, stable place: configurations name it.
+INSTALL_PALS = $(filter $(OUT)/liberpal-%.so,$(NATIVE))
+INSTALL_ENCLAVES = $(filter $(OUT)/skeleton/encl.%,$(NATIVE))
+
+# Byte code carries its source's time and size, and is made anew each time (-f), so that it is never stale; it names the
+# sources without DESTDIR (-s).
+install: LIBRARY := ../lib/inclavare
+install: all
+	rm -rf $(INSTALL_LIBRARY)
+	install -d $(addprefix $(INSTALL_ROOT)/,bin sbin lib share/inclavare/skeleton)
+	cd src && find inclavare -name '*.py' -exec install -D -m 644 {} $(INSTALL_LIBRARY)/{} \;
+	$(foreach file,$(NATIVE),install -D $(if $(filter %.bin %.ss,$(file)),-m 644) $(file) $(file:src/%=$(INSTALL_LIBRARY)/%) &&) true
+	umask 022 && $(PYTHON) -m compileall -q -f -o 0 --invalidation-mode timestamp $(if $(DESTDIR),-s $(abspath $(DESTDIR)) -p /) \
+		$(INSTALL_LIBRARY)
+	printf '%s\n' "$$PROGRAM_RUNE" >$(INSTALL_ROOT)/bin/rune
+	printf '%s\n' "$$PROGRAM_RUNECTL" >$(INSTALL_ROOT)/bin/runectl
+	chmod 755 $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/bin/runectl
+	ln -sf ../bin/rune $(INSTALL_ROOT)/sbin/rune
+	$(if $(INSTALL_PALS),install $(INSTALL_PALS) $(INSTALL_ROOT)/lib)
+	install -m 644 $(INSTALL_ENCLAVES) $(INSTALL_ROOT)/share/inclavare/skeleton
+
+uninstall:
+	rm -rf $(INSTALL_LIBRARY) $(INSTALL_ROOT)/share/inclavare
+	rm -f $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/sbin/rune $(INSTALL_ROOT)/bin/runectl
+	rm -f $(addprefix $(INSTALL_ROOT)/lib/,$(notdir $(INSTALL_PALS)))
+
+clean:
+	rm -rf $(OUT) $(BUILD) dist src/*.egg-info
+	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: all native-test deps deps-build deps-test deps-bench check test unit lint lint-format lint-ruff lint-mypy lint-rooms
+.PHONY: lint-c format demo bench install uninstall clean
