@@ -16,6 +16,11 @@
 #include "sys.h"
 
 #define PATH_MAX 4096
+/* linux/stat.h has these only where there is no libc */
+#define FILE_TYPE 0170000
+#define FILE_DIRECTORY 0040000
+#define FILE_REGULAR 0100000
+#define FILE_CHARACTER 0020000
 #define O_PATH_DIRECTORY (O_PATH | O_DIRECTORY | O_CLOEXEC)
 #define PASSWD_MAX (1 << 20) /* an image's /etc/passwd is read no further */
 
@@ -75,7 +80,7 @@ long call_mkfile(const char *path, uint32_t mode) {
     struct statx st;
     long there = sys5(__NR_statx, AT_FDCWD, path, 0, STATX_TYPE, &st);
     if (there >= 0)
-        return (st.stx_mode & S_IFMT) == S_IFDIR ? -EISDIR : 0;
+        return (st.stx_mode & FILE_TYPE) == FILE_DIRECTORY ? -EISDIR : 0;
     if (there != -ENOENT)
         return there;
     long slash = length(path);
@@ -218,7 +223,7 @@ static long executable(const char *path) {
     long there = sys5(__NR_statx, AT_FDCWD, path, 0, STATX_TYPE, &st);
     if (there < 0)
         return there;
-    if ((st.stx_mode & S_IFMT) == S_IFDIR)
+    if ((st.stx_mode & FILE_TYPE) == FILE_DIRECTORY)
         return -EACCES;
     return sys4(__NR_faccessat2, AT_FDCWD, path, 1 /* X_OK */, AT_EACCESS);
 }
@@ -267,8 +272,8 @@ static long bind_console(long slave) {
         return target;
     struct statx st;
     long done = sys5(__NR_statx, target, "", AT_EMPTY_PATH, STATX_TYPE, &st);
-    uint32_t type = st.stx_mode & S_IFMT;
-    if (done >= 0 && type != S_IFREG && type != S_IFCHR)
+    uint32_t type = st.stx_mode & FILE_TYPE;
+    if (done >= 0 && type != FILE_REGULAR && type != FILE_CHARACTER)
         done = -ELOOP;
     long tree = done < 0 ? done : sys3(__NR_open_tree, slave, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (tree >= 0) {

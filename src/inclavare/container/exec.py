@@ -116,7 +116,7 @@ def plan_exec(request: Request) -> Plan:
         _add_agent(plan, request, userns=userns)
         return plan
     add_identity(plan, proc, request.facts, request.filter, userns=userns)
-    program = add_look_up(plan, proc)
+    program = add_look_up(plan, proc, plan.strings(proc.env, spare=1))
     plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
     plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
     if proc.no_new_privileges:
@@ -228,5 +228,7 @@ def _connect_agent(record: Record) -> int:
 
 
 def _agent_request(process_: Process) -> bytes:
+    from inclavare.enclave import agent, config  # noqa: PLC0415  # plain containers do not need it
 
-    raise NotImplementedError
+    env = [entry for entry in process_.env if entry.partition("=")[0] not in config.VARIABLES]
+    return agent.execute_request(process_.args, env)

@@ -86,7 +86,6 @@ class Enclave:
         "agent_fd",
         "args",
         "emulator",
-        "env",
         "log_level",
         "pal",
         "preload",
@@ -105,7 +104,6 @@ class Enclave:
         self.preload: list[str] = []
         self.emulator = ""
         self.seed = b""
-        self.env: list[str] = []
         self.signals: list[int] = []
         self.wait_status = False
 
@@ -169,7 +167,8 @@ def plan_create(request: Request) -> Plan:
     if userns:
         become_root(plan)
     plan.add(SYS_SETSID, words="start a session")
-    pal = _enter_runelet(plan, request.enclave) if request.enclave else Data(0)
+    envp = plan.strings(process.env, spare=1)
+    pal = _enter_runelet(plan, request.enclave, envp) if request.enclave else Data(0)
     plan.add(
         SYS_CLOSE_RANGE,
         3 + request.preserve_fds,
@@ -205,9 +204,9 @@ def plan_create(request: Request) -> Plan:
     root.finish()
     add_identity(plan, process, request.facts, request.filter, userns=userns)
     if request.enclave:
-        _run_enclave(plan, request, process, pal)
+        _run_enclave(plan, request, process, pal, envp)
     else:
-        _run_program(plan, request, process)
+        _run_program(plan, request, process, envp)
     return plan
 
 
@@ -312,8 +311,8 @@ def _write(plan: Plan, path: str, value: str, words: str) -> None:
     plan.add(CALL_WRITE_FILE, plan.string(path), plan.string(value), len(value.encode()), words=words)
 
 
-def _run_program(plan: Plan, request: Request, process: Process) -> None:
-    program = add_look_up(plan, process)
+def _run_program(plan: Plan, request: Request, process: Process, envp: Data) -> None:
+    program = add_look_up(plan, process, envp)
     plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
     plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
     if request.fifo_fd >= 0:
@@ -324,7 +323,7 @@ def _run_program(plan: Plan, request: Request, process: Process) -> None:
     add_exec(plan, program)
 
 
-def _enter_runelet(plan: Plan, enclave: Enclave) -> Data:
+def _enter_runelet(plan: Plan, enclave: Enclave, envp: Data) -> Data:
     plan.add(CALL_RUNELET, enclave.runelet_fd, words="become the runelet")
     add_not_dumpable(plan)
     add_death_signal(plan)
@@ -332,16 +331,15 @@ def _enter_runelet(plan: Plan, enclave: Enclave) -> Data:
     preload = plan.strings(enclave.preload)
     emulator = plan.string(enclave.emulator) if enclave.emulator else 0
     seed = plan.data(enclave.seed) if enclave.seed else 0
-    env = plan.strings(enclave.env)
     signals = plan.data(b"".join([number.to_bytes(4, "little") for number in [*enclave.signals, 0]]))
     fds = enclave.agent_fd | (PAL_WAIT_STATUS if enclave.wait_status else 0) << 32
-    return plan.words64([*texts, preload, emulator, seed, env, signals, fds])
+    return plan.words64([*texts, preload, emulator, seed, envp, signals, fds])
 
 
-def _run_enclave(plan: Plan, request: Request, process: Process, pal: Data) -> None:
+def _run_enclave(plan: Plan, request: Request, process: Process, pal: Data, envp: Data) -> None:
     if process.no_new_privileges:
         add_filter(plan, request.filter)  # the runtime is already the container's: it runs under its filter
-    program = add_look_up(plan, process)
+    program = add_look_up(plan, process, envp)
     # The program may exist only inside the enclave: then its name goes there as it is.
     plan.ops[-1].tolerate = (ENOENT, EACCES)
     plan.add(CALL_PAL_INIT, pal, words="initialise the enclave runtime")

@@ -115,12 +115,13 @@ def add_filter(plan: Plan, filter_: Filter | None) -> None:
         )
 
 
-def add_look_up(plan: Plan, process: Process) -> Program:
-    """Plan HOME and the search for the executable, so that `create` can say that it is missing."""
+def add_look_up(plan: Plan, process: Process, envp: Data) -> Program:
+    """Plan HOME and the search for the executable, so that `create` can say that it is missing.
+
+    `envp` holds process.env and has room for one more entry.
+    """
     env = process.env
-    has_home = any(entry.startswith("HOME=") for entry in env)
-    envp = plan.strings(env, spare=0 if has_home else 1)
-    if not has_home:
+    if not any(entry.startswith("HOME=") for entry in env):
         buffer = plan.data(bytes(PATH_MAX))
         word = Data(envp + 8 * len(env))
         plan.add(CALL_HOME, process.user.uid, word, buffer, PATH_MAX, words=f"set HOME for user {process.user.uid}")
