@@ -77,6 +77,7 @@ static int load(struct plan_walk *w, const struct plan_pal *pal) {
     int result = block_signals(pal->signals);
     if (result < 0)
         return result;
+    plan_log(w, PLAN_LOG_DEBUG, "loading the enclave runtime");
     preload(w, pal->preload);
     if (pal->emulator && (result = emulate(pal)) < 0)
         return result;
@@ -97,6 +98,7 @@ static void *forward_signals(void *unused) {
 }
 
 static int init(struct plan_walk *w, const struct plan_pal *pal) {
+    plan_log(w, PLAN_LOG_DEBUG, "initialising the enclave runtime");
     int result = host_init(&host, pal, &why);
     if (result < 0)
         return result;

@@ -63,13 +63,14 @@ def sealed_program(name: str) -> int:
 class Run:
     """A plan under way: `pid` is the container's process once it is known."""
 
-    __slots__ = ("_executor", "_log", "_plan", "_socket", "pid")
+    __slots__ = ("_executor", "_log", "_plan", "_socket", "_step", "pid")
 
     def __init__(self, plan: Plan, inherit: Iterable[int], log: Log) -> None:
         """Start the executor. `inherit`: fds that keep their number in it (stdio is inherited anyway)."""
         self._plan = plan
         self._log = log
         self.pid = 0
+        self._step = 0
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         plan_fd = program_fd = -1
         try:
@@ -105,7 +106,11 @@ class Run:
             self._answer(on_sync, last_sync)
             done = True
         except TimeoutError:
-            raise PlanError(0, 0, f"the container's process said nothing for {timeout_s:g} s") from None
+            step = self._step
+            words = self._words(step)
+            raise PlanError(
+                step, 0, f"the container's process said nothing for {timeout_s:g} s since step {step} ({words})"
+            ) from None
         finally:
             if not done:
                 self._abandon()
@@ -123,7 +128,7 @@ class Run:
             self.pid = 0
 
     def _answer(self, on_sync: Callable[[int], None], last_sync: int) -> None:
-        step, reached = 0, False
+        reached = False
         while (message := self._receive()) is not None:
             kind, step, value, text = message
             if kind == MSG_SYNC:
@@ -134,7 +139,8 @@ class Run:
             elif kind == MSG_ERROR:
                 raise self._error(step, value, text)
         if not reached:
-            raise PlanError(step, 0, f"{self._death()} after step {step} ({self._plan.ops[step].words})")
+            step = self._step
+            raise PlanError(step, 0, f"{self._death()}; its last sign of life was step {step} ({self._words(step)})")
 
     def _receive(self) -> tuple[int, int, int, str] | None:
         """Take the next message for the caller: (kind, step, value, text), None at the end."""
@@ -146,6 +152,7 @@ class Run:
             if not message:
                 return None
             kind, step, value, size = MSG.unpack_from(message)
+            self._step = step
             text = message[MSG.size : MSG.size + size].decode("utf-8", "replace")
             if kind == MSG_PID:
                 self.pid = value
@@ -197,6 +204,9 @@ class Run:
         if self._executor:
             os.waitpid(self._executor, 0)
             self._executor = 0
+
+    def _words(self, step: int) -> str:
+        return self._plan.ops[step].words
 
     def _error(self, step: int, number: int, text: str) -> PlanError:
         op = self._plan.ops[step]

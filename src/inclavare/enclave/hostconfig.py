@@ -31,7 +31,7 @@ class HostConfig:
 
 
 def read(path: str = PATH) -> HostConfig:
-    """Read the file; without it give the defaults. Raises EnclaveError for what is not understood or not to be trusted."""
+    """Read the file; without it give the defaults. Raises EnclaveError for what is unknown or not to be trusted."""
     config = HostConfig()
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
