@@ -1,0 +1,217 @@
+"""A Docker engine of the tests' own: containerd and dockerd in namespaces that end with them.
+
+Own network namespace: the bridge and the packet filter rules are nobody else's. Own mount namespace, with a fresh /run
+and changes to /etc kept elsewhere: nothing of the engine reaches the host's files. Only cgroups are shared, below a
+parent of their own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_TIMEOUT_S = 60
+PREPARE = """
+set -e
+ip link set lo up
+mkdir -p "$0/etc" "$0/work"
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/work" /etc
+mount -t tmpfs tmpfs /run
+exec containerd --config "$0/containerd.toml"
+"""
+
+
+class Docker:
+    """A running engine and its command line client."""
+
+    def __init__(self, directory: Path, runtimes: dict[str, dict[str, Any]]) -> None:
+        self.directory = directory
+        self.cgroup_parent = f"/inclavare-docker-{os.getpid()}"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._socket = directory / "docker.sock"
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "DOCKER_HOST": f"unix://{self._socket}",
+            "DOCKER_CONFIG": str(directory / "client"),
+        }
+        (directory / "containerd.toml").write_text(
+            'version = 2\noom_score = 0\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            f'root = "{directory}/containerd"\nstate = "{directory}/containerd-state"\n'
+            f'[grpc]\naddress = "{directory}/containerd.sock"\n'
+        )
+        (directory / "daemon.json").write_text(json.dumps({"runtimes": runtimes}))
+
+    def start(self) -> None:
+        """Start both daemons and wait until they answer. Raises when one ends, with the end of its log."""
+        directory = self.directory
+        isolated = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", PREPARE, str(directory)]
+        containerd = self._spawn("containerd", isolated)
+        self._wait_until((directory / "containerd.sock").exists)
+        self._spawn(
+            "dockerd",
+            [
+                *("nsenter", f"--target={containerd.pid}", "--net", "--mount"),
+                *("dockerd", f"--config-file={directory}/daemon.json", f"--host=unix://{self._socket}"),
+                *(f"--containerd={directory}/containerd.sock", f"--pidfile={directory}/docker.pid"),
+                *(f"--data-root={directory}/data", f"--exec-root={directory}/exec"),
+                *("--oom-score-adjust=0", "--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs"),
+                f"--cgroup-parent={self.cgroup_parent}",
+            ],
+        )
+        self._wait_until(lambda: self("version", timeout=10).returncode == 0)
+
+    def stop(self) -> list[str]:
+        """Remove the containers, end both daemons, and tell what is left on the machine."""
+        self.remove_containers()
+        left = self.leftovers()
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                left.append(f"{process.args!r} does not end")
+                process.kill()
+                process.wait()
+        for parent in Path("/sys/fs/cgroup").glob(f"**{self.cgroup_parent}"):
+            parent.rmdir()
+        return left
+
+    def __call__(self, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a client command; the result has returncode, stdout and stderr, whatever the status."""
+        options = {"capture_output": True, "timeout": 120} | options
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(self.command(*words), env=self._environment, text=True, check=False, **options)
+
+    def ok(self, *words: str | Path, **options: Any) -> str:
+        """Run a client command that must succeed; return what it printed, without the last newline."""
+        done = self(*words, **options)
+        assert done.returncode == 0, done.stderr
+        out: str = done.stdout.rstrip("\n")
+        return out
+
+    def terminal(self, *words: str | Path, typed: str = "", timeout_s: float = 60) -> tuple[int, str]:
+        """Run a client command on a terminal, with `typed` as its input: its status and what the terminal showed."""
+        master, slave = pty.openpty()
+        process = subprocess.Popen(self.command(*words), env=self._environment, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        os.write(master, typed.encode())
+        shown, deadline = b"", time.monotonic() + timeout_s
+        try:
+            while time.monotonic() < deadline:
+                if not select.select([master], [], [], 0.2)[0]:
+                    continue
+                try:
+                    shown += os.read(master, 4096)
+                except OSError:  # EIO: nobody has the terminal any more
+                    break
+            return process.wait(max(0.1, deadline - time.monotonic())), shown.decode()
+        finally:
+            process.kill()
+            process.wait()
+            os.close(master)
+
+    def command(self, *words: str | Path) -> list[str]:
+        return ["docker", *map(str, words)]
+
+    def import_image(self, name: str, rootfs: Path, *changes: str) -> None:
+        """Make an image of a root filesystem; `changes` are Dockerfile instructions."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(rootfs, arcname=".")
+        words = [word for change in changes for word in ("--change", change)]
+        subprocess.run(
+            self.command("import", *words, "-", name),
+            env=self._environment,
+            input=archive.getvalue(),
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def remove_containers(self) -> None:
+        if containers := self.ok("ps", "--all", "--quiet").split():
+            self.ok("rm", "--force", *containers)
+
+    def leftovers(self) -> list[str]:
+        """What containers left: state directories of the runtime, mounts, cgroups, shims."""
+        left = [f"state {path}" for path in self.directory.glob("exec/runtime-*/moby/[!.]*")]
+        left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**{self.cgroup_parent}/*/")]
+        for daemon in self._processes:
+            for mount in Path(f"/proc/{daemon.pid}/mountinfo").read_text().splitlines():
+                if re.search(rf" {re.escape(str(self.directory))}/\S*(/merged|/rootfs|/netns/[0-9a-f]+) ", mount):
+                    left.append(f"mount {mount}")
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:  # it ended
+                continue
+            if "containerd-shim" in words and str(self.directory) in words:
+                left.append(f"process {process.name}: {words}")
+        return left
+
+    def log(self) -> str:
+        """Return the last lines of what the daemons wrote."""
+        return "\n".join(path.read_text()[-4000:] for path in sorted(self.directory.glob("*.log")))
+
+    def _spawn(self, name: str, words: list[str]) -> subprocess.Popen[bytes]:
+        with (self.directory / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self._processes.append(process)
+        return process
+
+    def _wait_until(self, ready: Any) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not ready():
+            dead = [process for process in self._processes if process.poll() is not None]
+            assert not dead, f"{dead[0].args!r} ended:\n{self.log()}"
+            assert time.monotonic() < deadline, f"the engine does not answer:\n{self.log()}"
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def docker(
+    tmp_path_factory: pytest.TempPathFactory, rune_program: Path, busybox_rootfs: Path, request: pytest.FixtureRequest
+) -> Iterator[Docker]:
+    request.getfixturevalue("as_root")
+    if missing := [name for name in ("containerd", "dockerd", "docker") if shutil.which(name) is None]:
+        pytest.skip(f"needs {', '.join(missing)} (Debian packages docker.io and containerd)")
+    directory = tmp_path_factory.mktemp("docker")
+    engine = Docker(
+        directory,
+        {
+            "rune": {"path": str(rune_program)},
+            "rune-emulated": {"path": str(rune_program), "runtimeArgs": ["--sgx-platform", "emulated"]},
+        },
+    )
+    try:
+        engine.start()
+        engine.import_image("busybox", busybox_rootfs, 'CMD ["sh"]', "ENV PATH=/bin")
+        yield engine
+    finally:
+        left = engine.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    assert not left
+
+
+@pytest.fixture(autouse=True)
+def _containers_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "docker" in request.fixturenames:
+        engine = request.getfixturevalue("docker")
+        engine.remove_containers()
+        assert not engine.leftovers()
