@@ -32,7 +32,7 @@ $(SKELETON_PALS): $(OUT)/liberpal-skeleton-v%.so: $(SKELETON_PAL_SOURCES) $(SKEL
 		-Wl,--version-script=$(SKELETON)/pal.map -o $@ $(SKELETON_PAL_SOURCES) $(BUILD)/libsgxbackend.a
 
 # The PALs need the software platform's half.
-ifneq ($(wildcard native/sgxemu/rules.mk),)
+ifneq ($(findstring libsgxbackend.a,$(file < native/sgxemu/rules.mk)),)
 NATIVE += $(SKELETON_PALS)
 endif
 
@@ -40,4 +40,11 @@ $(BUILD)/skeleton/drive: tests/native/skeleton/drive.c native/include/pal.h nati
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS_COMMON) -o $@ $<
 
+$(BUILD)/skeleton/ecalls: tests/native/skeleton/ecalls.c $(SKELETON_PAL_SOURCES) $(SKELETON_PAL_HEADERS) $(BUILD)/libsgxbackend.a
+	mkdir -p $(@D)
+	$(CC) $(CFLAGS_COMMON) -D_GNU_SOURCE -I$(SKELETON) -o $@ $< $(addprefix $(SKELETON)/,enclave.c image.c complain.c) $(BUILD)/libsgxbackend.a
+
 NATIVE_TEST += $(BUILD)/skeleton/drive
+ifneq ($(findstring libsgxbackend.a,$(file < native/sgxemu/rules.mk)),)
+NATIVE_TEST += $(BUILD)/skeleton/ecalls
+endif
