@@ -1,0 +1,2 @@
+#include "host.h"
+const struct check build_checks[] = {{NULL, NULL}};

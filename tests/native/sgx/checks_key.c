@@ -1,0 +1,2 @@
+#include "host.h"
+const struct check key_checks[] = {{NULL, NULL}};

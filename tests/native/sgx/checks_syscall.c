@@ -1,0 +1,2 @@
+#include "host.h"
+const struct check syscall_checks[] = {{NULL, NULL}};
