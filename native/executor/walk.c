@@ -124,6 +124,9 @@ static long walk_call(struct plan_walk *w, uint32_t call, const uint64_t arg[6],
         return call_console((int)arg[0], (uint32_t)arg[1], (uint32_t)arg[2], (uint32_t)arg[3]);
     case PLAN_CALL_WAIT_FIFO:
         return call_wait_fifo((int)arg[0]);
+    case PLAN_CALL_STORE:
+        *(uint32_t *)arg[0] = (uint32_t)arg[1];
+        return 0;
     case PLAN_CALL_END_SYNC:
         return call_end_sync(w);
     case PLAN_CALL_EXEC:

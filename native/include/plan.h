@@ -71,6 +71,7 @@ enum plan_call {
     PLAN_CALL_LOOK_UP,     /* file, path list, buffer, size: find the executable as execvp would; buffer is file itself when there is none */
     PLAN_CALL_CONSOLE,     /* socket, word rows|columns<<16 or 0, uid, flags: new pty, its master to socket, its slave to stdio and /dev/console */
     PLAN_CALL_WAIT_FIFO,   /* fd: wait for one byte (`rune start`) */
+    PLAN_CALL_STORE,       /* word, value: put a 32-bit value, such as an fd, into data */
     PLAN_CALL_END_SYNC,    /* close the sync socket: from here on nobody waits for this process */
     PLAN_CALL_EXEC,        /* path, argv, envp: execve; a failure is sent, or written to stderr once the sync socket is closed */
     PLAN_CALL_RUNELET,     /* fd: become the runelet, argv {"init-runelet", plan fd, next op}, which goes on after this op */

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.kernel.conftest import SOURCE, Bundle, Rune
 
 FAULTY = """

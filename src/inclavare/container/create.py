@@ -18,7 +18,7 @@ from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
 from inclavare.errors import HostError, InclavareError, SpecError, StateError
-from inclavare.linux import cgroup_limits, cgroups, process, seccomp
+from inclavare.linux import cgroup_limits, cgroups, device_filter, process, seccomp
 from inclavare.oci import jsontext, spec
 from inclavare.oci.state import SPEC_VERSION, hook_state
 from inclavare.oci.validate import validate, validate_id
@@ -93,6 +93,10 @@ class Prepared:
         """Give what the planner needs, without what must be opened for it."""
         request = Request(self.spec, self.id, self.bundle, self.rootfs, self.facts)
         request.cgroup_mounts = [CgroupMount(name, path) for name, path in cgroups.hierarchies(self.layout, self.paths)]
+        request.cgroup_v2 = self.layout.is_v2
+        if self.layout.is_v2:
+            rules = cgroup_limits.device_rules(self.spec.linux.resources)
+            request.device_filter = device_filter.compile_rules(rules)
         request.new_keyring = self.options.new_keyring
         request.preserve_fds = self.options.preserve_fds
         if self.enclave is not None:
@@ -135,6 +139,10 @@ def build(prepared: Prepared, log: Log) -> Built:
         request.filter = _filter(prepared, record)
         request.cgroup_fds = cgroups.open_join_fds(prepared.paths)
         opened += [fd for _, fd in request.cgroup_fds]
+        if request.device_filter:
+            directory = prepared.paths[cgroups.UNIFIED]
+            request.cgroup_directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.append(request.cgroup_directory_fd)
         if options.wait:
             request.fifo_fd = _make_fifo(record)
             opened.append(request.fifo_fd)

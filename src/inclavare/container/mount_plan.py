@@ -79,6 +79,7 @@ class Root:
 
     __slots__ = (
         "_bundle",
+        "_cgroup_v2",
         "_cgroupns",
         "_cgroups",
         "_facts",
@@ -102,6 +103,7 @@ class Root:
         *,
         userns: bool,
         cgroupns: bool,
+        cgroup_v2: bool,
     ) -> None:
         self._plan = plan
         self._spec = spec
@@ -111,6 +113,7 @@ class Root:
         self._cgroups = cgroups
         self._userns = userns
         self._cgroupns = cgroupns
+        self._cgroup_v2 = cgroup_v2
         self._flags = [
             mountflags.parse(mount.options, bind=is_bind(mount.type, mount.options), path=f"mounts[{index}].options")
             for index, mount in enumerate(spec.mounts)
@@ -277,8 +280,20 @@ class Root:
         )
 
     def _mount_cgroup(self, index: int, mount: Mount, flags: MountFlags) -> None:
-        """A tmpfs with one directory per hierarchy, as the host has them."""
+        """The unified hierarchy, or a tmpfs with one directory per hierarchy, as the host has them."""
         plan, destination = self._plan, mount.destination
+        if self._cgroup_v2:
+            for cgroup in self._cgroups:
+                tree = self._trees.get(f"mounts[{index}]/{cgroup.name}")
+                if tree is not None:
+                    self._attach(tree, destination, f"mount {cgroup.source} on {destination}")
+                else:
+                    kind = plan.string("cgroup2")
+                    words = f"mount cgroup2 on {destination}"
+                    plan.add(
+                        SYS_MOUNT, plan.string("cgroup"), plan.string(destination), kind, flags.set, 0, words=words
+                    )
+            return
         inner = flags.set & ~k.MS_RDONLY
         plan.add(
             SYS_MOUNT,

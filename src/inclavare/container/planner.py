@@ -19,6 +19,7 @@ from inclavare.container.plan import (
     CALL_PAL_RUN,
     CALL_RUNELET,
     CALL_SEND_PID,
+    CALL_STORE,
     CALL_SYNC,
     CALL_WAIT_FIFO,
     CALL_WRITE_FILE,
@@ -36,8 +37,10 @@ from inclavare.container.process_plan import (
     add_look_up,
     add_not_dumpable,
 )
+from inclavare.linux import device_filter
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (
+    SYS_BPF,
     SYS_CHDIR,
     SYS_CLOSE,
     SYS_CLOSE_RANGE,
@@ -113,9 +116,12 @@ class Request:
 
     __slots__ = (
         "bundle",
+        "cgroup_directory_fd",
         "cgroup_fds",
         "cgroup_mounts",
+        "cgroup_v2",
         "console_fd",
+        "device_filter",
         "enclave",
         "facts",
         "fifo_fd",
@@ -135,6 +141,9 @@ class Request:
         self.facts = facts
         self.cgroup_fds: list[tuple[str, int]] = []
         self.cgroup_mounts: list[CgroupMount] = []
+        self.cgroup_v2 = False
+        self.cgroup_directory_fd = -1
+        self.device_filter = b""
         self.console_fd = -1
         self.fifo_fd = -1
         self.filter: Filter | None = None
@@ -157,8 +166,11 @@ def plan_create(request: Request) -> Plan:
         request.cgroup_mounts,
         userns=userns,
         cgroupns=bool(flags & k.CLONE_NEWCGROUP),
+        cgroup_v2=request.cgroup_v2,
     )
     add_not_dumpable(plan)
+    if request.device_filter:
+        _attach_device_filter(plan, request)
     _join(plan, joined)
     add_clone(plan, flags & ~k.CLONE_NEWCGROUP)
     add_death_signal(plan)
@@ -230,6 +242,20 @@ def add_console(plan: Plan, socket: int, process: Process, flags: int) -> None:
     size = process.console_size
     window = (size.height | size.width << 16) if size else 0
     plan.add(CALL_CONSOLE, socket, window, process.user.uid, flags, words="open the terminal")
+
+
+def _attach_device_filter(plan: Plan, request: Request) -> None:
+    """In cgroup v2 devices are judged by a BPF program; the executor loads it, for the planner has no system calls."""
+    count = len(request.device_filter) // 8
+    code, licence = plan.data(request.device_filter), plan.string("Apache-2.0")
+    load = plan.words64(device_filter.load_attributes(code, count, licence))
+    program = plan.take(
+        SYS_BPF, device_filter.BPF_PROG_LOAD, load, 48, words=f"load the device filter ({count} instructions)"
+    )
+    attach = plan.words64(device_filter.attach_attributes(request.cgroup_directory_fd))
+    plan.add(CALL_STORE, Data(attach + 4), program, words="name it for the cgroup")
+    plan.add(SYS_BPF, device_filter.BPF_PROG_ATTACH, attach, 16, words="attach it to the cgroup")
+    plan.add(SYS_CLOSE, program, words="close it")
 
 
 def _namespaces(spec: Spec) -> tuple[int, dict[str, str]]:
