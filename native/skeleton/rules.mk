@@ -31,10 +31,7 @@ $(SKELETON_PALS): $(OUT)/liberpal-skeleton-v%.so: $(SKELETON_PAL_SOURCES) $(SKEL
 	$(CC) $(CFLAGS_COMMON) -D_GNU_SOURCE -DPAL_VERSION=$* -fPIC -shared -Wl,--build-id=none -Wl,-z,defs -Wl,-z,now \
 		-Wl,--version-script=$(SKELETON)/pal.map -o $@ $(SKELETON_PAL_SOURCES) $(BUILD)/libsgxbackend.a
 
-# The PALs need the software platform's half.
-ifneq ($(findstring libsgxbackend.a,$(file < native/sgxemu/rules.mk)),)
 NATIVE += $(SKELETON_PALS)
-endif
 
 $(BUILD)/skeleton/drive: tests/native/skeleton/drive.c native/include/pal.h native/include/sgxemu.h
 	mkdir -p $(@D)
@@ -44,7 +41,4 @@ $(BUILD)/skeleton/ecalls: tests/native/skeleton/ecalls.c $(SKELETON_PAL_SOURCES)
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS_COMMON) -D_GNU_SOURCE -I$(SKELETON) -o $@ $< $(addprefix $(SKELETON)/,enclave.c image.c complain.c) $(BUILD)/libsgxbackend.a
 
-NATIVE_TEST += $(BUILD)/skeleton/drive
-ifneq ($(findstring libsgxbackend.a,$(file < native/sgxemu/rules.mk)),)
-NATIVE_TEST += $(BUILD)/skeleton/ecalls
-endif
+NATIVE_TEST += $(BUILD)/skeleton/drive $(BUILD)/skeleton/ecalls
