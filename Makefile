@@ -43,7 +43,7 @@ sys.path.insert(0, os.path.realpath(__file__ + "/../$(3)"))
 
 from inclavare.cli.$(2) import main
 
-main()
+sys.exit(main())
 endef
 
 # rune needs nothing but the standard library, and saves the time that `site` takes; runectl needs python3-cryptography.
@@ -104,7 +104,7 @@ $(VENV)/tools: pyproject.toml | deps-test
 PYTEST := $(VENV)/bin/pytest
 C_FILES = $(shell find native tests -name '*.[ch]')
 
-# The build itself turns every warning into an error.
+# The build itself turns every warning of the compiler into an error.
 check: lint
 	$(MAKE) -s all native-test
 	$(PYTEST) -m "not linter"
@@ -118,19 +118,19 @@ unit: all
 
 lint: lint-format lint-ruff lint-mypy lint-rooms lint-c
 
-lint-format:
+lint-format: $(VENV)/tools
 	$(VENV)/bin/ruff format --check --quiet
 
-lint-ruff:
+lint-ruff: $(VENV)/tools
 	$(VENV)/bin/ruff check --quiet
 
-lint-mypy:
+lint-mypy: $(VENV)/tools
 	$(VENV)/bin/mypy --no-error-summary
 
-lint-rooms:
+lint-rooms: $(VENV)/tools
 	@PYTHONPATH=src $(VENV)/bin/lint-imports >$(VENV)/rooms || { cat $(VENV)/rooms; exit 1; }
 
-lint-c:
+lint-c: $(VENV)/tools
 	@clang-format --dry-run -Werror $(C_FILES)
 
 format:
@@ -139,7 +139,7 @@ format:
 
 demo: deps-build
 	@$(MAKE) -s all
-	@demo/run
+	@demo/run.sh
 
 bench: deps-bench
 	@$(MAKE) -s all
@@ -154,15 +154,15 @@ INSTALL_LIBRARY = $(INSTALL_ROOT)/lib/inclavare
 INSTALL_PALS = $(filter $(OUT)/liberpal-%.so,$(NATIVE))
 INSTALL_ENCLAVES = $(filter $(OUT)/skeleton/encl.%,$(NATIVE))
 
-# Byte code carries its source's time and size, and is made anew each time (-f), so that it is never stale; it names the
-# sources without DESTDIR (-s).
+# Byte code is made anew by each installation, and nobody changes installed sources, so Python need not compare the two
+# (unchecked-hash), nor may it write any of its own. The code names its sources without DESTDIR (-s).
 install: LIBRARY := ../lib/inclavare
 install: all
 	rm -rf $(INSTALL_LIBRARY)
 	install -d $(addprefix $(INSTALL_ROOT)/,bin sbin lib share/inclavare/skeleton)
 	cd src && find inclavare -name '*.py' -exec install -D -m 644 {} $(INSTALL_LIBRARY)/{} \;
 	$(foreach file,$(NATIVE),install -D $(if $(filter %.bin %.ss,$(file)),-m 644) $(file) $(file:src/%=$(INSTALL_LIBRARY)/%) &&) true
-	umask 022 && $(PYTHON) -m compileall -q -f -o 0 --invalidation-mode timestamp $(if $(DESTDIR),-s $(abspath $(DESTDIR)) -p /) \
+	umask 022 && $(PYTHON) -m compileall -q -f -o 0 --invalidation-mode unchecked-hash $(if $(DESTDIR),-s $(abspath $(DESTDIR)) -p /) \
 		$(INSTALL_LIBRARY)
 	printf '%s\n' "$$PROGRAM_RUNE" >$(INSTALL_ROOT)/bin/rune
 	printf '%s\n' "$$PROGRAM_RUNECTL" >$(INSTALL_ROOT)/bin/runectl
