@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 DRIVE = ROOT / "build" / "skeleton" / "drive"
 GREETING = "Hello Inclavare Containers!"
 SUCCESS = "Enclave runtime skeleton initialization succeeded"
-ENOENT, ESRCH, EIO, EEXIST, EINVAL, ENOSYS = 2, 3, 5, 17, 22, 38
+ENOENT, ESRCH, EIO, EEXIST, ENODEV, EINVAL, ENOSYS = 2, 3, 5, 17, 19, 22, 38
 
 
 class Done(NamedTuple):
@@ -353,7 +353,7 @@ def test_without_a_platform_there_is_a_sentence_and_the_caller_lives(skeleton: S
     if Path("/dev/sgx_enclave").exists():
         pytest.skip("this machine has SGX")
     done = skeleton.drive(2, "init:", "destroy", emulator=False)
-    assert done.answers == [f"init {-ENOENT}", "destroy 0"]
+    assert done.answers == [f"init {-ENODEV}", "destroy 0"]
     assert done.out == []
     assert done.err[0].startswith("no SGX device available: ")
     assert "(platform: hardware)" in done.err[0]
