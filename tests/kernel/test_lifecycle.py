@@ -246,11 +246,14 @@ def test_a_foreground_terminal_is_a_terminal_of_the_right_size(rune: Rune, bundl
         rune.command("run", "--bundle", bundle.write(), "c"), stdin=slave, stdout=slave, stderr=slave
     )
     os.close(slave)
-    os.write(master, b"hello\n")
     seen = b""
+    answered = False
     try:
         while chunk := os.read(master, 1000):
             seen += chunk
+            if b"console\r\n" in seen and not answered:
+                os.write(master, b"hello\n")
+                answered = True
     except OSError:
         pass
     os.close(master)

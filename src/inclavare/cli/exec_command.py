@@ -8,6 +8,7 @@ from inclavare.container import exec as execution
 from inclavare.container import store
 from inclavare.container.plan import describe
 from inclavare.errors import HostError, UsageError
+from inclavare.linux.files import read_file
 from inclavare.oci import jsontext, spec
 from inclavare.oci.support import refuse_unsupported_process
 
@@ -50,8 +51,7 @@ def _process(invocation: Invocation, document: Spec) -> Process:
     path = given.value("process")
     if path:
         try:
-            with open(path, "rb", buffering=0) as file:
-                process = spec.parse_process(jsontext.loads(file.read(), path))
+            process = spec.parse_process(jsontext.loads(read_file(path), path))
         except OSError as error:
             raise HostError(f"cannot read {path}: {error.strerror}") from error
         refuse_unsupported_process(process)

@@ -7,6 +7,7 @@ import os
 from inclavare.container import store
 from inclavare.errors import UsageError
 from inclavare.linux import cgroups
+from inclavare.linux.files import read_file
 from inclavare.oci import jsontext
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -31,8 +32,7 @@ def run(invocation: Invocation) -> int:
 
 def _command(pid: int) -> str:
     try:
-        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
-            words = file.read(4096).replace(b"\0", b" ").strip()
+        words = read_file(f"/proc/{pid}/cmdline").replace(b"\0", b" ").strip()
     except OSError:
         return "(ended)"
     return words.decode("utf-8", "surrogateescape")

@@ -16,6 +16,7 @@ import os
 
 from inclavare.container.plan import MSG, MSG_ERROR, MSG_LOG, MSG_MAX, MSG_PID, MSG_SYNC, Plan, call_name
 from inclavare.errors import HostError, PlanError
+from inclavare.linux.files import read_file
 from inclavare.log import Log
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -51,8 +52,7 @@ def sealed_program(name: str) -> int:
     """Copy the native program `name` into a sealed memfd. Raises HostError when it is not installed."""
     path = f"{NATIVE}/{name}"
     try:
-        with open(path, "rb", buffering=0) as file:
-            content = file.read()
+        content = read_file(path)
     except OSError as error:
         raise HostError(
             f"cannot read {path}: {error.strerror}", "The native parts are missing: run `make`, or install again."

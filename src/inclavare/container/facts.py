@@ -9,6 +9,7 @@ import os
 import stat
 
 from inclavare.errors import HostError, SpecError
+from inclavare.linux.files import read_file
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ def probe(spec: Spec, bundle: str) -> Facts:
 
 def read_last_cap() -> int:
     """Give the highest capability that the kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap", "rb", buffering=0) as file:
-        return int(file.read())
+    return int(read_file("/proc/sys/kernel/cap_last_cap"))
 
 
 def is_bind(kind: str | None, options: list[str]) -> bool:

@@ -14,6 +14,7 @@ import errno
 import os
 
 from inclavare.errors import HostError, StateError
+from inclavare.linux.files import read_file
 from inclavare.linux.process import start_time
 from inclavare.oci import jsontext
 from inclavare.oci.validate import validate_id
@@ -104,8 +105,7 @@ class Record:
 
     def read(self, name: str) -> bytes:
         """Content of a file in the state directory."""
-        with open(self.path(name), "rb", buffering=0) as file:
-            return file.read()
+        return read_file(self.path(name))
 
     def remove(self) -> None:
         """Forget the container. Its files go first, so that a half-done removal can be repeated."""

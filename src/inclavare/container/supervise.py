@@ -1,6 +1,6 @@
 """The foreground: stays with a process to its end, passes on signals, and moves a terminal's bytes.
 
-One loop over poll(2); signals arrive through a wake-up pipe. Hot path.
+Without a terminal it only waits for signals, SIGCHLD among them. Hot path.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import fcntl
 import os
 import select
 
-# Not for the container: our children's ends, our own faults, and job control of our own terminal.
+from inclavare.container.executor import SIGNALS
+
+# Not for the container: our own faults, and job control of our own terminal.
 OWN_SIGNALS = frozenset(
     (
         _signal.SIGKILL,
         _signal.SIGSTOP,
-        _signal.SIGCHLD,
         _signal.SIGURG,
         _signal.SIGPIPE,
         _signal.SIGILL,
@@ -30,23 +31,19 @@ OWN_SIGNALS = frozenset(
         _signal.SIGSYS,
     )
 )
+FORWARDED = [number for number in SIGNALS if number not in OWN_SIGNALS]  # and SIGCHLD, which tells of the end
 CHUNK = 1 << 16
 TIOCGWINSZ = 0x5413  # asm-generic/ioctls.h
 TIOCSWINSZ = 0x5414
 
 
 class Foreground:
-    """Catches signals from its making on, so that none is lost before `wait`."""
+    """Holds signals back from its making on, so that none is lost before `wait`."""
 
-    __slots__ = ("_reader", "_saved", "_writer")
+    __slots__ = ("_saved",)
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        _signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in range(1, _signal.NSIG):
-            if number not in OWN_SIGNALS and number not in (32, 33):
-                _signal.signal(number, _ignore)
-        _signal.signal(_signal.SIGCHLD, _ignore)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
         self._saved: list[object] | None = None
 
     def wait(self, pid: int, master: int = -1) -> int:
@@ -54,45 +51,18 @@ class Foreground:
 
         `master` is a terminal's master: its bytes go between it and our stdio, which becomes raw. Taken over.
         """
-        if master >= 0:
+        if master < 0:
+            status = None
+            while status is None:
+                status = _pass_on(_signal.sigwaitinfo(FORWARDED).si_signo, pid, -1)
+        else:
             self._enter_raw_mode(master)
-        try:
-            return self._loop(pid, master)
-        finally:
-            self._leave_raw_mode()
-            if master >= 0:
+            try:
+                status = _move_bytes(pid, master)
+            finally:
+                self._leave_raw_mode()
                 os.close(master)
-
-    def _loop(self, pid: int, master: int) -> int:
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        if master >= 0:
-            poll.register(master, select.POLLIN)
-            poll.register(0, select.POLLIN)
-        status: int | None = None
-        while status is None:
-            for fd, _ in poll.poll():
-                if fd == self._reader:
-                    status = self._signals(pid, master)
-                elif fd == master and not _copy(master, 1):
-                    poll.unregister(master)
-                elif fd == 0 and not _copy(0, master):
-                    poll.unregister(0)
-        if master >= 0:
-            _drain(master)
         return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
-
-    def _signals(self, pid: int, master: int) -> int | None:
-        for number in os.read(self._reader, 512):
-            if number == _signal.SIGCHLD:
-                done, status = os.waitpid(pid, os.WNOHANG)
-                if done:
-                    return status
-            elif number == _signal.SIGWINCH and master >= 0:
-                _copy_size(master)
-            else:
-                os.kill(pid, number)
-        return None
 
     def _enter_raw_mode(self, master: int) -> None:
         import termios  # noqa: PLC0415  # half a millisecond that only terminals need
@@ -116,6 +86,43 @@ class Foreground:
 
             termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
             self._saved = None
+
+
+def _pass_on(number: int, pid: int, master: int) -> int | None:
+    """Deal with one signal; give the wait status once the process has ended."""
+    if number == _signal.SIGCHLD:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        return status if done else None
+    if number == _signal.SIGWINCH and master >= 0:
+        _copy_size(master)
+    else:
+        os.kill(pid, number)
+    return None
+
+
+def _move_bytes(pid: int, master: int) -> int:
+    """Serve the terminal; signals arrive through a wake-up pipe. Gives the wait status."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in FORWARDED:
+        _signal.signal(number, _ignore)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, FORWARDED)
+    poll = select.poll()
+    for fd in (reader, master, 0):
+        poll.register(fd, select.POLLIN)
+    status: int | None = None
+    while status is None:
+        for fd, _ in poll.poll():
+            if fd == reader:
+                for number in os.read(reader, 512):
+                    ended = _pass_on(number, pid, master)
+                    status = ended if ended is not None else status
+            elif fd == master and not _copy(master, 1):
+                poll.unregister(master)
+            elif fd == 0 and not _copy(0, master):
+                poll.unregister(0)
+    _drain(master)
+    return status
 
 
 def _ignore(_number: int, _frame: object) -> None:

@@ -13,6 +13,7 @@ import os
 import time
 
 from inclavare.errors import HostError
+from inclavare.linux.files import read_file
 
 UNIFIED = "unified"
 REMOVE_TIMEOUT_S = 10.0
@@ -45,10 +46,7 @@ class Layout:
 
 def read_layout() -> Layout:
     """Read the host's layout."""
-    with open("/proc/self/mountinfo", "rb", buffering=0) as file:
-        mounts = file.readall()
-    with open("/proc/self/cgroup", "rb", buffering=0) as file:
-        own = file.readall()
+    mounts, own = read_file("/proc/self/mountinfo"), read_file("/proc/self/cgroup")
     return parse_layout(mounts.decode("utf-8", "surrogateescape"), own.decode("utf-8", "surrogateescape"))
 
 
@@ -172,8 +170,7 @@ def processes(paths: dict[str, str]) -> list[int]:
     pids: set[int] = set()
     for directory in _tree(path):
         try:
-            with open(f"{directory}/cgroup.procs", "rb", buffering=0) as file:
-                pids.update(int(line) for line in file.readall().split())
+            pids.update([int(line) for line in read_file(f"{directory}/cgroup.procs").split()])
         except OSError:  # it went away while we looked
             continue
     return sorted(pids)
@@ -183,8 +180,13 @@ def remove(paths: dict[str, str]) -> None:
     """Remove the groups and all below them; waits for dying processes. What is gone already is fine."""
     deadline = time.monotonic() + REMOVE_TIMEOUT_S
     for path in paths.values():
-        for directory in reversed(_tree(path)):
-            _remove_one(directory, deadline)
+        try:
+            os.rmdir(path)  # no other group below, no process left: nearly always
+        except FileNotFoundError:
+            continue
+        except OSError:
+            for directory in reversed(_tree(path)):
+                _remove_one(directory, deadline)
 
 
 def is_frozen(paths: dict[str, str]) -> bool:
@@ -230,13 +232,16 @@ def _path_of(paths: dict[str, str], controller: str) -> str | None:
 
 def _tree(path: str) -> list[str]:
     """Give a directory and all below it, parents first; empty when it does not exist."""
-    found = [path] if os.path.isdir(path) else []
+    found = [path]
     for directory in found:
         try:
-            with os.scandir(directory) as entries:
-                found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            children = os.stat(directory).st_nlink > 2  # cgroupfs counts directories as a Unix filesystem does
+            if children:
+                with os.scandir(directory) as entries:
+                    found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:
-            continue
+            if directory == path:
+                return []
     return found
 
 
@@ -278,8 +283,7 @@ def _enable_controllers(directory: str) -> None:
 
 def _read(path: str) -> str:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall().decode().strip()
+        return read_file(path).decode().strip()
     except OSError:
         return ""
 

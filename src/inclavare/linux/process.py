@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 
 import os
 
 from inclavare.errors import UsageError
+from inclavare.linux.files import read_file
 
 SIGRTMIN = 34  # as libc counts, behind the two it keeps
 SIGRTMAX = 64
@@ -60,7 +61,6 @@ def signal_number(text: str) -> int:
 def _fields(pid: int) -> list[bytes]:
     """Fields of /proc/PID/stat from the state on: the name before it may hold blanks and parentheses."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(1024).rpartition(b")")[2].split()
+        return read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
