@@ -11,7 +11,7 @@ $(BUILD)/sgxemu:
 $(BUILD)/sgxemu/%.o: native/sgxemu/%.c $(SGXEMU_HEADERS) | $(BUILD)/sgxemu
 	$(CC) $(SGXEMU_CFLAGS) -c -o $@ $<
 
-$(BUILD)/sgxemu/entry.o: native/sgxemu/entry.S native/sgxemu/offsets.h | $(BUILD)/sgxemu
+$(BUILD)/sgxemu/%.o: native/sgxemu/%.S native/sgxemu/offsets.h | $(BUILD)/sgxemu
 	$(CC) -c -o $@ $<
 
 # nodelete: its signal handlers and thread keys must outlive dlclose.
@@ -22,7 +22,7 @@ $(OUT)/libsgxemu.so: $(SGXEMU_OBJECTS) | $(OUT)
 NATIVE += $(OUT)/libsgxemu.so
 
 # Position-independent objects without the emulator: what enclave runtimes link to reach either SGX.
-SGXBACKEND_OBJECTS := $(BUILD)/sgxemu/backend.o $(BUILD)/sgxemu/hw.o
+SGXBACKEND_OBJECTS := $(BUILD)/sgxemu/backend.o $(BUILD)/sgxemu/hw.o $(BUILD)/sgxemu/hw_enter.o $(BUILD)/sgxemu/hw_entry.o
 $(BUILD)/libsgxbackend.a: $(SGXBACKEND_OBJECTS)
 	rm -f $@
 	$(AR) rcsD $@ $^
