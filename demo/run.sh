@@ -23,6 +23,7 @@ readonly work
 rune=("$PWD/build/bin/rune" --root "$work/state" --sgx-platform emulated)
 
 clean() {
+    trap "" INT TERM HUP
     "${rune[@]}" delete --force "$id" "$id-changed" || true
     rm -rf "$work"
 }
