@@ -35,6 +35,14 @@ class SpecError(InclavareError):
         self.path = path
 
 
+class InterruptError(InclavareError):
+    """A signal ended the command; what it had begun is undone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by signal {number}")
+        self.number = number
+
+
 class HostError(InclavareError):
     """The host lacks something or refused something."""
 

@@ -22,6 +22,7 @@ def run(invocation: Invocation) -> int:
     if invocation.options.flag("dry-run"):
         os.write(1, describe(create.dry_run(prepared)).encode())
         return 0
+    create.undo_on_signals()
     create.build(prepared, invocation.log)
     return 0
 

@@ -6,6 +6,7 @@ import os
 
 from inclavare.container import exec as execution
 from inclavare.container import store
+from inclavare.container.create import undo_on_signals
 from inclavare.container.plan import describe
 from inclavare.errors import HostError, UsageError
 from inclavare.linux.files import read_file
@@ -33,6 +34,7 @@ def run(invocation: Invocation) -> int:
     if process.terminal and given.flag("detach") and not options.console_socket:
         raise UsageError("cannot allocate tty if rune will detach without setting console socket")
     request = execution.make_request(record, document, process)
+    undo_on_signals()
     if given.flag("dry-run"):
         os.write(1, describe(execution.plan_exec(request)).encode())
         return 0

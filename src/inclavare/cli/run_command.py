@@ -22,6 +22,7 @@ def run(invocation: Invocation) -> int:
     if given.flag("dry-run"):
         os.write(1, describe(create.dry_run(prepared)).encode())
         return 0
+    create.undo_on_signals()
     if given.flag("detach"):
         built = create.build(prepared, log)
         lifecycle.call_hooks(built.record, "poststart", "running", log)
@@ -30,8 +31,12 @@ def run(invocation: Invocation) -> int:
 
     foreground = Foreground()
     built = create.build(prepared, log)
-    lifecycle.call_hooks(built.record, "poststart", "running", log)
-    status = foreground.wait(built.pid, built.master)
+    try:
+        lifecycle.call_hooks(built.record, "poststart", "running", log)
+        status = foreground.wait(built.pid, built.master)
+    except BaseException:
+        lifecycle.delete(built.record, log, force=True)
+        raise
     if not given.flag("keep"):
         lifecycle.delete(built.record, log, force=True)
     return status

@@ -12,7 +12,7 @@ import sys
 from inclavare import __version__
 from inclavare.cli.arguments import Values, parse_command, parse_options, render_options, usage
 from inclavare.cli.table import COMMANDS, GLOBAL_OPTIONS, command_named
-from inclavare.errors import HostError, InclavareError, UsageError
+from inclavare.errors import HostError, InclavareError, InterruptError, UsageError
 from inclavare.log import LEVELS, Log
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         options, rest = parse_options(words, GLOBAL_OPTIONS, mixed=False)
         log = _open_log(options)
         status = _run(options, rest, log)
+    except InterruptError as error:
+        _complain(error, log, to_file=log is not None and bool(options.value("log")))
+        status = 128 + error.number
     except InclavareError as error:
         _complain(error, log, to_file=log is not None and bool(options.value("log")))
         status = 255 if "exec" in rest[:1] else 1
@@ -107,7 +110,8 @@ def _open_log(options: Values) -> Log:
 
 def _complain(error: InclavareError, log: Log | None, *, to_file: bool) -> None:
     if to_file and log is not None:
-        log.error(error.message)
+        # Engines show nothing but this line: the hint must be in it.
+        log.error(f"{error.message} (hint: {error.hint})" if error.hint else error.message)
     hint = f"hint: {error.hint}\n" if error.hint else ""
     os.write(2, f"rune: {error.message}\n{hint}".encode("utf-8", "backslashreplace"))
 

@@ -6,6 +6,7 @@ Hot path.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 ms
 import _socket
 import errno
 import os
@@ -17,7 +18,7 @@ from inclavare.container.filter_cache import cached_filter
 from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
-from inclavare.errors import HostError, InclavareError, SpecError, StateError
+from inclavare.errors import HostError, InclavareError, InterruptError, SpecError, StateError
 from inclavare.linux import cgroup_limits, cgroups, device_filter, process, seccomp
 from inclavare.oci import jsontext, spec
 from inclavare.oci.state import SPEC_VERSION, hook_state
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from inclavare.oci.spec import Spec
 
 CONFIG_MAX = 16 << 20
+TERMINATING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
 class Options:
@@ -123,6 +125,12 @@ class Built:
         self.record = record
         self.pid = pid
         self.master = master
+
+
+def undo_on_signals() -> None:
+    """Let the signals that ask a command to end raise InterruptError, so that what it has begun is undone."""
+    for number in TERMINATING:
+        _signal.signal(number, _interrupt)
 
 
 def build(prepared: Prepared, log: Log) -> Built:
@@ -217,6 +225,10 @@ def read_filter(record: Record, flags: int) -> Filter | None:
         return Filter(record.read("seccomp.bpf"), flags)
     except FileNotFoundError:
         return None
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise InterruptError(number)
 
 
 def _read_config(bundle: str) -> bytes:

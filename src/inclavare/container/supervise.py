@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 
+from inclavare.container.create import TERMINATING
 from inclavare.container.executor import SIGNALS
 
 # Not for the container: our own faults, and job control of our own terminal.
@@ -43,7 +44,8 @@ class Foreground:
     __slots__ = ("_saved",)
 
     def __init__(self) -> None:
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
+        """Hold back all but the signals that end a command: those may still stop the building."""
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, [number for number in FORWARDED if number not in TERMINATING])
         self._saved: list[object] | None = None
 
     def wait(self, pid: int, master: int = -1) -> int:
@@ -51,6 +53,7 @@ class Foreground:
 
         `master` is a terminal's master: its bytes go between it and our stdio, which becomes raw. Taken over.
         """
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
         if master < 0:
             status = None
             while status is None:
