@@ -138,7 +138,7 @@ format:
 	clang-format -i $(C_FILES)
 
 demo: deps-build
-	@$(MAKE) -s all
+	@$(MAKE) -s all >/dev/null
 	@demo/run.sh
 
 bench: deps-bench
