@@ -1,7 +1,10 @@
 """Enclave configuration of a container: environment variables and annotations to one value. Pure. Hot path.
 
-An environment variable `ENCLAVE_*` in process.env wins over the annotation `enclave.*`, which wins over the default.
-The variables are parameters, not the program's environment: every occurrence is removed.
+An environment variable `ENCLAVE_*` in process.env wins over the annotation `enclave.*`, which wins over the default; an
+empty value counts as none, and of several variables of one name the first counts. The variables are parameters, not the
+program's environment: every occurrence is removed. What is none of the known values is refused, never replaced.
+
+Annotations are looked up by their exact name. Paths are not looked at here.
 """
 
 from __future__ import annotations
@@ -59,10 +62,10 @@ class EnclaveConfig:
 
 
 def read(env: list[str], annotations: Mapping[str, str]) -> tuple[EnclaveConfig | None, list[str]]:
-    """Take the configuration out of process.env and annotations: (configuration or None, the environment that is left).
+    """Take the configuration out of process.env ("NAME=VALUE") and annotations: (configuration, what is left).
 
-    Raises SpecError for values that are none of the known ones, and for what a plain container does not have:
-    enclave settings without a type.
+    Without a type it is a plain container: (None, `env` itself, whatever it holds). Raises SpecError for a variable
+    without value, EnclaveError for what is missing, unknown or not offered.
     """
     values: dict[str, str] = {}
     rest = []

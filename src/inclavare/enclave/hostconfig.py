@@ -34,20 +34,22 @@ def read(path: str = PATH) -> HostConfig:
     """Read the file; without it give the defaults. Raises EnclaveError for what is unknown or not to be trusted."""
     config = HostConfig()
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return config
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise EnclaveError(
-                f"{path} could be changed by others than its owner", f"chown root {path}; chmod 644 {path}"
-            )
-        import tomllib  # noqa: PLC0415  # only hosts with a configuration pay for it
+    except OSError as error:
+        raise EnclaveError(f"cannot read {path}: {error.strerror}") from error
+    import tomllib  # noqa: PLC0415  # only hosts with a configuration pay for it
 
+    try:
+        _check_trust(path, os.fstat(fd))
+    except EnclaveError:
+        os.close(fd)
+        raise
+    with open(fd, "rb") as file:
         try:
             document = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or a nesting beyond reason
             raise EnclaveError(f"{path} is not valid TOML: {error}") from error
     for name in document:
         if name != "sgx":
@@ -58,6 +60,18 @@ def read(path: str = PATH) -> HostConfig:
     for name, value in settings.items():
         _set(config, path, name, value)
     return config
+
+
+def _check_trust(path: str, status: os.stat_result) -> None:
+    """Who can change this file decides whether enclaves are real, so nobody but root (or who runs rune) may."""
+    if not stat.S_ISREG(status.st_mode):
+        raise EnclaveError(f"{path} is not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise EnclaveError(f"{path} belongs to user {status.st_uid}, not to root", f"chown root {path}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise EnclaveError(
+            f"{path} has mode {stat.S_IMODE(status.st_mode):o}: others than its owner can write it", f"chmod 644 {path}"
+        )
 
 
 def _set(config: HostConfig, path: str, name: str, value: object) -> None:

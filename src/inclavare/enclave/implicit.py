@@ -38,12 +38,22 @@ class HostDevice:
         self.mode = mode
 
 
-def sgx_devices(*, provision: bool) -> list[HostDevice]:
-    """Give the host's SGX devices: character devices of the misc major, also behind a link."""
+def sgx_devices(*, provision: bool, root: str = "") -> list[HostDevice]:
+    """Give the SGX devices of the host (whose files are below `root`): none when it cannot run enclaves.
+
+    That a driver made a node for enclaves says that the processor has SGX and the firmware allows it, which CPUID alone
+    does not. A link is followed, and the device keeps the link's name. `provision` adds the devices for the key with
+    which an enclave recognises the machine: nobody gets them unasked.
+    """
+    enclave = _character_devices(root, ENCLAVE_DEVICES)
+    return enclave + _character_devices(root, PROVISION_DEVICES) if enclave and provision else enclave
+
+
+def _character_devices(root: str, paths: tuple[str, ...]) -> list[HostDevice]:
     found = []
-    for path in (*ENCLAVE_DEVICES, *(PROVISION_DEVICES if provision else ())):
+    for path in paths:
         try:
-            status = os.stat(path)
+            status = os.stat(root + path)
         except OSError:
             continue
         if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == MISC_MAJOR:
