@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.oci.conftest import Document, Edited
 
 from inclavare.errors import SpecError
 from inclavare.oci.spec import parse, parse_process, parse_resources
+from tests.unit.oci.conftest import Document, Edited
 
 GONE = object()
 ID = {"containerID": 0, "hostID": 0, "size": 1}

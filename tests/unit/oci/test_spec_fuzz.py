@@ -7,12 +7,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.oci.conftest import Document, read_config
 
 from inclavare.errors import SpecError
 from inclavare.oci.jsontext import loads
 from inclavare.oci.spec import parse, parse_process, parse_resources
 from inclavare.oci.validate import validate
+from tests.unit.oci.conftest import Document, read_config
 
 CONFIGS = [
     json.dumps(read_config(name)) for name in ("everything.json", "docker.json", "podman.json", "docker-tty.json")

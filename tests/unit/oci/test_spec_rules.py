@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.oci.conftest import Document, Edited, put
 
 from inclavare.errors import SpecError, UsageError
 from inclavare.oci.spec import parse
 from inclavare.oci.validate import validate, validate_id
+from tests.unit.oci.conftest import Document, Edited, put
 
 
 def namespaces(*kinds: str) -> list[dict[str, str]]:

@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 from inclavare.oci.process import CAPABILITIES, RLIMITS
 from inclavare.oci.reader import UINT64_MAX, Members
 from inclavare.oci.spec import Mount, Spec, parse, parse_process, parse_resources
 from inclavare.oci.validate import validate
+from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 
 def plain(value: Any) -> Any:

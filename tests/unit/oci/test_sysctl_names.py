@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.oci.conftest import Document, Edited, put
 
 from inclavare.errors import SpecError
 from inclavare.oci.spec import parse
 from inclavare.oci.sysctl import sysctl_file
 from inclavare.oci.validate import validate
+from tests.unit.oci.conftest import Document, Edited, put
 
 OWN = [{"type": kind} for kind in ("mount", "ipc", "uts", "network")]
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 from inclavare.errors import SpecError
 from inclavare.oci.jsontext import loads
 from inclavare.oci.spec import parse, parse_process, parse_resources
 from inclavare.oci.support import refuse_unsupported, refuse_unsupported_process, refuse_unsupported_resources
+from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 UNSUPPORTED = [
     "process.apparmorProfile",
