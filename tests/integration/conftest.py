@@ -47,6 +47,7 @@ class Docker:
             "HOME": str(directory),
             "DOCKER_HOST": f"unix://{self._socket}",
             "DOCKER_CONFIG": str(directory / "client"),
+            "DOCKER_BUILDKIT": "0",  # the engine's own builder, which every client has
         }
         (directory / "containerd.toml").write_text(
             'version = 2\noom_score = 0\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
@@ -142,6 +143,11 @@ class Docker:
             timeout=60,
             stdout=subprocess.DEVNULL,
         )
+
+    def on_host(self, script: str) -> None:
+        """Run a shell script in the mount namespace of the daemons, which is the containers' host."""
+        words = ["nsenter", f"--target={self._processes[0].pid}", "--mount", "sh", "-ec", script]
+        subprocess.run(words, check=True, timeout=60)
 
     def remove_containers(self) -> None:
         if containers := self.ok("ps", "--all", "--quiet").split():

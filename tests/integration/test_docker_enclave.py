@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -19,12 +22,24 @@ VERSIONS = (1, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def image(docker: Docker, native: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Make the skeleton image: an enclave, its signature, and nothing else."""
-    rootfs = tmp_path_factory.mktemp("skeleton")
-    shutil.copytree(native / "skeleton", rootfs / "run/skeleton")
-    docker.import_image("skeleton-enclave", rootfs, "WORKDIR /run/skeleton", 'CMD ["skeleton"]')
+def image(docker: Docker, checkout: Path, native: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the skeleton image as the guide does: an enclave, its signature, and nothing else."""
+    context = tmp_path_factory.mktemp("skeleton")
+    for name in ("encl.bin", "encl.ss"):
+        shutil.copy(native / "skeleton" / name, context)
+    (dockerfile,) = guide_blocks(checkout, "dockerfile")
+    (context / "Dockerfile").write_text(dockerfile)
+    docker.ok("build", "--tag=skeleton-enclave", context)
     return "skeleton-enclave"
+
+
+def guide_blocks(checkout: Path, language: str) -> list[str]:
+    """Return the guide's examples in a language, without the indentation of lists."""
+    text = (checkout / "docs/guides/docker.md").read_text()
+    return [
+        textwrap.dedent(block)
+        for block in re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    ]
 
 
 @pytest.fixture
@@ -108,6 +123,34 @@ def test_what_cannot_be_is_said_to_dockers_user(
     done = docker("run", "--rm", *options, *changed, image)
     assert done.returncode in (125, 126, 127, 128)
     assert sentence in done.stdout + done.stderr
+
+
+def test_the_hosts_administrator_can_allow_emulation(docker: Docker, image: str, options: list[str]) -> None:
+    folder = "/etc/inclavare-containers"  # the engine's own /etc
+    docker.on_host(f"mkdir {folder}; printf '[sgx]\nplatform = \"emulated\"\n' >{folder}/config.toml")
+    try:
+        done = docker("run", "--rm", *options, "--runtime=rune", image)
+    finally:
+        docker.on_host(f"rm -r {folder}")
+    assert done.returncode == 0, done.stderr
+    assert GREETING in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [["pause"], ["update", "--memory=64m", "--memory-swap=64m"]])
+def test_what_this_release_lacks_is_said(docker: Docker, image: str, options: list[str], command: list[str]) -> None:
+    container = docker.ok("run", "--detach", *options, image, "skeleton", "wait_timeout", "100")
+    done = docker(*command, container)
+    assert done.returncode == 1
+    assert command[0] in done.stderr
+
+
+def test_the_guides_configuration_of_dockerd_is_the_one_tested(
+    docker: Docker, checkout: Path, rune_program: Path
+) -> None:
+    tested = (docker.directory / "daemon.json").read_text().replace(str(rune_program), "/usr/local/bin/rune")
+    only_rune, both = map(json.loads, guide_blocks(checkout, "json"))
+    assert both == json.loads(tested)
+    assert only_rune["runtimes"]["rune"] == both["runtimes"]["rune"]
 
 
 def test_without_enclave_configuration_it_is_an_ordinary_container(docker: Docker) -> None:
