@@ -62,7 +62,7 @@ $(BUILD)/bin/runectl: Makefile
 # --- what has to be there -------------------------------------------------------------------------------------------
 
 APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography
-APT_TEST := python3-venv busybox-static clang-format libseccomp-dev strace iproute2 iptables docker.io containerd runc crun
+APT_TEST := python3-venv busybox-static clang-format libseccomp-dev strace iproute2 iptables procps docker.io containerd runc crun
 APT_BENCH := runc crun strace valgrind
 
 # Installs the Debian packages $(1) that are missing, or says which they are.
