@@ -5,6 +5,7 @@
  */
 #include "cmac.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 enum { BLOCK = 16, ROUNDS = 10 };
@@ -73,11 +74,12 @@ static void encrypt(const uint8_t round_key[(ROUNDS + 1) * BLOCK], uint8_t state
 }
 
 /* Doubling in GF(2^128): the subkeys of RFC 4493 section 2.3. */
-static void double_block(const uint8_t in[BLOCK], uint8_t out[BLOCK]) {
+static void double_block(uint8_t block[BLOCK]) {
+    bool carry = block[0] & 0x80;
     for (int i = 0; i < BLOCK; i++)
-        out[i] = (uint8_t)(in[i] << 1 | (i + 1 < BLOCK ? in[i + 1] >> 7 : 0));
-    if (in[0] & 0x80)
-        out[BLOCK - 1] ^= 0x87;
+        block[i] = (uint8_t)(block[i] << 1 | (i + 1 < BLOCK ? block[i + 1] >> 7 : 0));
+    if (carry)
+        block[BLOCK - 1] ^= 0x87;
 }
 
 void aes_cmac(const uint8_t key[16], const void *data, size_t size, uint8_t mac[16]) {
@@ -91,11 +93,11 @@ void aes_cmac(const uint8_t key[16], const void *data, size_t size, uint8_t mac[
         encrypt(round_key, state);
     }
     encrypt(round_key, subkey);
-    double_block(subkey, subkey);
+    double_block(subkey);
     memcpy(last, bytes, size);
     if (size < BLOCK) {
         last[size] = 0x80;
-        double_block(subkey, subkey);
+        double_block(subkey);
     }
     for (int i = 0; i < BLOCK; i++)
         state[i] ^= last[i] ^ subkey[i];

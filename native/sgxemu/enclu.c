@@ -23,7 +23,9 @@
 #define RFLAGS_ZF 0x40ul
 #define RFLAGS_TF 0x100ul
 #define RFLAGS_DF 0x400ul
+#define RFLAGS_NT 0x4000ul
 #define RFLAGS_RF 0x10000ul
+#define RFLAGS_AC 0x40000ul
 
 #define REGISTER(context, name) ((context)->uc_mcontext.gregs[REG_##name])
 
@@ -492,7 +494,7 @@ void asynchronous_exit(struct thread_block *block, ucontext_t *context, struct f
     REGISTER(context, RDX) = REGISTER(context, RSI) = REGISTER(context, RDI) = 0;
     REGISTER(context, R8) = REGISTER(context, R9) = REGISTER(context, R10) = REGISTER(context, R11) = 0;
     REGISTER(context, R12) = REGISTER(context, R13) = REGISTER(context, R14) = REGISTER(context, R15) = 0;
-    REGISTER(context, EFL) &= (greg_t) ~(RFLAGS_STATUS | RFLAGS_DF | RFLAGS_RF | RFLAGS_TF);
+    REGISTER(context, EFL) &= (greg_t) ~(RFLAGS_STATUS | RFLAGS_DF | RFLAGS_RF | RFLAGS_TF | RFLAGS_NT | RFLAGS_AC);
     release_tcs(epc_page(enclave, block->tcs - enclave->base));
     block->frame = NULL;
     count(&sgxemu_counters.aex);

@@ -211,6 +211,8 @@ sgxemu_signal_entry:
 	cmpq	$0, BLOCK_FRAME(%rcx)
 	je	1f
 	movb	$SELECTOR_ALLOW, BLOCK_SELECTOR(%rcx)
+	pushq	$0x202				/* the kernel leaves AC as the enclave had it, and C is not always aligned */
+	popfq
 	rdfsbase %rax
 	mov	%rax, BLOCK_ENCLAVE_FS(%rcx)
 	rdgsbase %rax

@@ -44,7 +44,19 @@ $(SGX_TEST)/enclave.elf: $(SGX_TEST_SOURCES)/enclave.c $(SGX_TEST_SOURCES)/encla
 NATIVE_TEST += $(SGX_TEST)/enclave.elf
 
 SGX_TEST_HOST := $(filter-out %/enclave.c,$(wildcard $(SGX_TEST_SOURCES)/host*.[cS] $(SGX_TEST_SOURCES)/checks_*.c))
-$(SGX_TEST)/host: $(SGX_TEST_HOST) $(wildcard $(SGX_TEST_SOURCES)/*.h) $(BUILD)/libsgxbackend.a native/include/sgx_arch.h | $(SGX_TEST)
-	$(CC) $(CFLAGS_COMMON) -mfsgsbase -pthread -o $@ $(SGX_TEST_HOST) $(BUILD)/libsgxbackend.a -ldl
+$(SGX_TEST)/host: $(SGX_TEST_HOST) $(wildcard $(SGX_TEST_SOURCES)/*.h) $(BUILD)/sgxemu/cmac.o $(BUILD)/libsgxbackend.a native/include/sgx_arch.h | $(SGX_TEST)
+	$(CC) $(CFLAGS_COMMON) -mfsgsbase -pthread -o $@ $(SGX_TEST_HOST) $(BUILD)/sgxemu/cmac.o $(BUILD)/libsgxbackend.a -ldl
 
 NATIVE_TEST += $(SGX_TEST)/host
+
+# The emulator's own objects under test, without its entry.
+$(BUILD)/sgx-measure: $(SGX_TEST_SOURCES)/measure.c $(SGXEMU_OBJECTS) | $(BUILD)
+	$(CC) $(CFLAGS_COMMON) -pthread -o $@ $^
+
+$(SGX_TEST)/sigstruct-verify: $(SGX_TEST_SOURCES)/sigstruct_verify.c $(SGXEMU_OBJECTS) | $(SGX_TEST)
+	$(CC) $(CFLAGS_COMMON) -pthread -o $@ $^
+
+$(SGX_TEST)/hardware: $(SGX_TEST_SOURCES)/hardware.c $(BUILD)/libsgxbackend.a | $(SGX_TEST)
+	$(CC) $(CFLAGS_COMMON) -pthread -o $@ $^ -ldl
+
+NATIVE_TEST += $(BUILD)/sgx-measure $(SGX_TEST)/sigstruct-verify $(SGX_TEST)/hardware

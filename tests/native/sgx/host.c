@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* usage: host [--zero] CHECK: run one check of the emulator; --zero puts enclaves at base 0. */
+/*
+ * usage: host [--zero | --refuse] CHECK: run one check of the emulator. --zero puts enclaves at base 0, --refuse loads
+ * the emulator where Syscall User Dispatch cannot be armed.
+ */
 #define _GNU_SOURCE
 #include "host.h"
 
@@ -174,12 +177,22 @@ static void load_emulator(void) {
     EXPECT(backend && strcmp(backend->name, "emulated") == 0, "the backend is not the emulator's");
 }
 
+volatile int early_signals;
+
+static void on_early_signal(int sig) {
+    (void)sig;
+    early_signals++;
+}
+
 int main(int argc, char **argv) {
     static const struct check *const groups[] = {build_checks,  entry_checks,  exception_checks, key_checks,
                                                  signal_checks, thread_checks, syscall_checks};
     const char *name = argv[argc - 1];
     if (argc > 2 && strcmp(argv[1], "--zero") == 0)
         at_base_zero = true;
+    if (argc > 2 && strcmp(argv[1], "--refuse") == 0)
+        refuse_dispatch();
+    signal(SIGUSR2, on_early_signal); /* before the emulator takes over */
     load_emulator();
     for (size_t group = 0; group < sizeof groups / sizeof *groups; group++)
         for (const struct check *check = groups[group]; check->name; check++)

@@ -89,6 +89,9 @@ struct sgx_enclave_run call_once(uint64_t tcs, enum test_call number, uint64_t r
 struct sgxemu_stats stats(void);
 double seconds(void);
 
+/* From here on Syscall User Dispatch cannot be armed. */
+void refuse_dispatch(void);
+
 /* Entry with a real ENCLU instruction in host code, as third-party hosts have it. */
 uint64_t enclu_in_host(uint64_t leaf, uint64_t tcs, uint64_t rdi, uint64_t rsi, uint64_t rdx);
 
