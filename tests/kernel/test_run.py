@@ -326,3 +326,11 @@ def test_log_lines_are_what_engines_read(rune: Rune, bundle: Bundle) -> None:
     assert line["level"] == "error"
     assert "executable file not found in $PATH" in line["msg"]
     assert line["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("option", ["--systemd-cgroup", "--rootless=true"])
+def test_a_global_option_that_is_not_supported_yet_is_refused(rune: Rune, option: str) -> None:
+    program, *words = rune.command("list")
+    done = subprocess.run([program, option, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{option} is not supported yet" in done.stderr

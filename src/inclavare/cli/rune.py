@@ -73,6 +73,7 @@ def _run(options: Values, rest: list[str], log: Log) -> int:
     if options.flag("help") or not rest or rest[0] == "help":
         print(_help(), end="")
         return 0
+    _refuse_unsupported(options)
     command = command_named(rest[0])
     if command is None:
         raise UsageError(f"no such command: {rest[0]}", "`rune --help` lists the commands.")
@@ -84,6 +85,16 @@ def _run(options: Values, rest: list[str], log: Log) -> int:
     platform = options.value("sgx-platform") or os.environ.get("RUNE_SGX_PLATFORM", "")
     module = __import__(f"inclavare.cli.{command.name}_command", fromlist=["run"])
     return int(module.run(Invocation(values, arguments, os.path.abspath(root), log, platform)))
+
+
+def _refuse_unsupported(options: Values) -> None:
+    if options.flag("systemd-cgroup"):
+        raise UsageError(
+            "--systemd-cgroup is not supported yet",
+            'Let the engine drive cgroups itself; for Docker, "exec-opts": ["native.cgroupdriver=cgroupfs"] in daemon.json.',
+        )
+    if options.value("rootless", "auto") not in ("auto", "false"):
+        raise UsageError(f"--rootless={options.value('rootless')} is not supported yet", "Run rune as root.")
 
 
 def _default_root() -> str:

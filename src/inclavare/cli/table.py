@@ -64,6 +64,8 @@ GLOBAL_OPTIONS = (
         "where enclaves run: hardware (default), emulated (the software platform: it protects nothing), auto",
         metavar="PLATFORM",
     ),
+    Option("systemd-cgroup", "flag", "not supported yet: let the engine use the cgroupfs driver"),
+    Option("rootless", "value", "auto (default) or false; true is not supported yet", metavar="BOOL"),
     Option("version", "flag", "print the version", "v"),
     HELP,
 )
