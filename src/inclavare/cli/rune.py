@@ -91,7 +91,7 @@ def _refuse_unsupported(options: Values) -> None:
     if options.flag("systemd-cgroup"):
         raise UsageError(
             "--systemd-cgroup is not supported yet",
-            'Let the engine drive cgroups itself; for Docker, "exec-opts": ["native.cgroupdriver=cgroupfs"] in daemon.json.',
+            'Let the engine use cgroupfs; for Docker, "exec-opts": ["native.cgroupdriver=cgroupfs"] in daemon.json.',
         )
     if options.value("rootless", "auto") not in ("auto", "false"):
         raise UsageError(f"--rootless={options.value('rootless')} is not supported yet", "Run rune as root.")
