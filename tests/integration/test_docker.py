@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -210,6 +212,35 @@ def test_two_containers_share_a_network(docker: Docker, runtime: str) -> None:
     assert docker.ok(
         "run", "--rm", runtime, f"--network=container:{first}", "busybox", "readlink", "/proc/self/ns/net"
     ) == (of_first)
+
+
+def test_a_cgroup_namespace_of_its_own(docker: Docker, runtime: str) -> None:
+    shown = docker.ok("run", "--rm", runtime, "--cgroupns=private", "busybox", "cat", "/proc/self/cgroup")
+    assert {line.split(":")[2] for line in shown.splitlines()} == {"/"}
+
+
+def test_the_hosts_namespaces(docker: Docker, runtime: str) -> None:
+    options = ["--pid=host", "--ipc=host", "--uts=host"]
+    for kind in ("pid", "ipc", "uts"):
+        shown = docker.ok("run", "--rm", runtime, *options, "busybox", "readlink", f"/proc/self/ns/{kind}")
+        assert shown == os.readlink(f"/proc/self/ns/{kind}")
+
+
+def test_no_new_privileges(docker: Docker, runtime: str) -> None:
+    words = ["--security-opt=no-new-privileges", "busybox", "grep", "NoNewPrivs", "/proc/self/status"]
+    assert docker.ok("run", "--rm", runtime, *words).split() == ["NoNewPrivs:", "1"]
+
+
+def test_stats_see_the_containers_memory(docker: Docker, runtime: str) -> None:
+    container = docker.ok("run", "--detach", runtime, "--memory=64m", "busybox", "sleep", "100")
+    assert "64MiB" in docker.ok("stats", "--no-stream", "--format={{.MemUsage}}", container)
+
+
+def test_containers_start_and_end_at_the_same_time(docker: Docker, runtime: str) -> None:
+    statuses = range(1, 7)
+    with ThreadPoolExecutor(len(statuses)) as pool:
+        runs = [pool.submit(docker, "run", "--rm", runtime, "busybox", "sh", "-c", f"exit {n}") for n in statuses]
+        assert [run.result().returncode for run in runs] == list(statuses)
 
 
 def _wait_for_output(docker: Docker, container: str, text: str) -> None:
