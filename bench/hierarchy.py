@@ -30,18 +30,29 @@ def enter_namespace() -> None:
 
 
 @contextlib.contextmanager
-def free_of_hybrid(directory: str) -> Iterator[None]:
-    """Mount the controllers of a v2 hierarchy beside v1 as v1, below `directory`, as long as the context lasts."""
-    places = [f"{directory}/{name}" for name in _stray_controllers()]
-    for place in places:
-        os.mkdir(place)  # runc takes the controller's name from the place
-        _mount(place)
+def free_of_hybrid(directory: str) -> Iterator[bool]:
+    """Mount the controllers of a v2 hierarchy beside v1 as v1, below `directory`, as long as the context lasts.
+
+    Tells whether there is none left: they cannot be had while anybody has a group in the v2 hierarchy.
+    """
+    mounted = []
     try:
-        yield
+        for place in [f"{directory}/{name}" for name in _stray_controllers()]:
+            os.mkdir(place)  # runc takes the controller's name from the place
+            if not _mount(place):
+                break
+            mounted.append(place)
+        yield not _stray_controllers()
     finally:
-        for place in places:
+        for place in mounted:
             _unmount(place)
-        _remove_groups()
+
+
+def remove_groups() -> None:
+    """Remove the parent groups that runtimes made for the bundles."""
+    for name in os.listdir("/sys/fs/cgroup"):
+        with contextlib.suppress(OSError):
+            os.rmdir(f"/sys/fs/cgroup/{name}/inclavare-bench")
 
 
 def _stray_controllers() -> list[str]:
@@ -52,14 +63,14 @@ def _stray_controllers() -> list[str]:
         return []
 
 
-def _mount(place: str) -> None:
+def _mount(place: str) -> bool:
     """Mount one controller. It is busy while a group of the v2 hierarchy exists, or has just ceased to."""
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         words = ["mount", "-t", "cgroup", "-o", os.path.basename(place), "none", place]
-        if subprocess.run(words, capture_output=attempt < ATTEMPTS - 1, check=False).returncode == 0:
-            return
+        if subprocess.run(words, capture_output=True, check=False).returncode == 0:
+            return True
         time.sleep(0.5)
-    raise SystemExit(f"bench: cannot free the controller {os.path.basename(place)} from {os.path.dirname(UNIFIED)}")
+    return False
 
 
 def _unmount(place: str) -> None:
@@ -73,11 +84,6 @@ def _unmount(place: str) -> None:
         time.sleep(0.5)
         if os.path.basename(place) in _stray_controllers():
             return
-        _mount(place)
+        if not _mount(place):
+            break
     print(f"bench: {os.path.basename(place)} does not return to {os.path.dirname(UNIFIED)} yet", file=sys.stderr)
-
-
-def _remove_groups() -> None:
-    for name in os.listdir("/sys/fs/cgroup"):
-        with contextlib.suppress(OSError):
-            os.rmdir(f"/sys/fs/cgroup/{name}/inclavare-bench")
