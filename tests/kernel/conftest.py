@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -53,11 +54,11 @@ class Bundle:
     def __init__(self, path: Path, rootfs: Path) -> None:
         self.path = path
         shutil.copytree(rootfs, path / "rootfs", symlinks=True)
-        self.config: dict[str, Any] = template()
+        self.config: dict[str, Any] = json.loads(json.dumps(template()))
         self.process["terminal"] = False
         self.process["args"] = ["true"]
         self.config["root"]["readonly"] = False
-        self.linux["cgroupsPath"] = f"/inclavare-test/{path.name}"
+        self.linux["cgroupsPath"] = f"/inclavare-test/{path.name}-{os.getpid()}"  # two test runs may go at once
 
     @property
     def process(self) -> dict[str, Any]:
@@ -150,7 +151,8 @@ class Rune:
         left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.directory) in line]
         for directory, names, _ in os.walk("/sys/fs/cgroup"):
             if "inclavare-test" in names:
-                left += [str(path) for path in Path(directory, "inclavare-test").glob(f"{self.directory.name}*")]
+                mine = f"{self.directory.name}-{os.getpid()}*"
+                left += [str(path) for path in Path(directory, "inclavare-test").glob(mine)]
                 names.remove("inclavare-test")
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -186,5 +188,5 @@ def _no_cgroup_left() -> Iterator[None]:
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
         if "inclavare-test" in names:
             names.remove("inclavare-test")
-            for path, _, _ in os.walk(Path(directory, "inclavare-test"), topdown=False):
-                Path(path).rmdir()
+            with contextlib.suppress(OSError):  # another test run may still be in it
+                Path(directory, "inclavare-test").rmdir()

@@ -38,10 +38,10 @@ def hierarchy(bundle: Bundle) -> Iterator[str]:
     unified = _unified()
     if unified is None:
         pytest.skip("no cgroup2 hierarchy is mounted")
-    bundle.linux["cgroupsPath"] = f"/inclavare-test-v2/{bundle.path.name}"
+    bundle.linux["cgroupsPath"] = f"/inclavare-test-v2-{os.getpid()}/{bundle.path.name}"
     bundle.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     yield unified
-    parent = Path(unified, "inclavare-test-v2")
+    parent = Path(unified, f"inclavare-test-v2-{os.getpid()}")
     assert [path for path in parent.glob("*") if path.is_dir()] == []
     if parent.exists():
         parent.rmdir()

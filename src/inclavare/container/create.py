@@ -138,6 +138,7 @@ def build(prepared: Prepared, log: Log) -> Built:
     options = prepared.options
     record = _reserve(prepared)
     opened: list[int] = []
+    master = -1
     try:
         cgroups.check_unused(prepared.paths)
         _record(record, prepared)
@@ -168,15 +169,18 @@ def build(prepared: Prepared, log: Log) -> Built:
         for fd in opened:
             os.close(fd)
         opened = []
-        run.follow(
-            lambda sync: _answer(sync, run, prepared, record),
-            SYNC_READY,
-            prepared.enclave.init_timeout_s if prepared.enclave is not None else None,
-        )
-        master = console.receive() if console is not None and options.terminal else -1
+
+        def answer(sync: int) -> None:
+            nonlocal master
+            if sync == SYNC_READY and console is not None and options.terminal:
+                master = console.receive()
+            _answer(sync, run, prepared, record)
+
+        run.follow(answer, SYNC_READY, prepared.enclave.init_timeout_s if prepared.enclave is not None else None)
     except BaseException:
-        for fd in opened:
-            os.close(fd)
+        for fd in (*opened, master):
+            if fd >= 0:
+                os.close(fd)
         _undo(record, options, log)
         raise
     return Built(record, run.pid, master)
@@ -196,12 +200,21 @@ class Console:
             self.theirs = theirs.detach()
 
     def receive(self) -> int:
-        """Take the master (CLOEXEC)."""
+        """Take the master (CLOEXEC), set for being copied to a terminal: line ends are made there, not twice.
+
+        To be called before the program may write.
+        """
         if self._ours is None:
             raise ValueError("the engine's console socket is not ours to read")
         _, ancillary, _, _ = self._ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         self._ours.close()
-        return int.from_bytes(ancillary[0][2][:4], "little")
+        master = int.from_bytes(ancillary[0][2][:4], "little")
+        import termios  # noqa: PLC0415  # half a millisecond that only terminals need
+
+        attributes = termios.tcgetattr(master)
+        attributes[1] &= ~termios.ONLCR
+        termios.tcsetattr(master, termios.TCSANOW, attributes)
+        return master
 
 
 def write_pid_file(path: str, pid: int) -> None:

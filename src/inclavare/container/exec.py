@@ -191,12 +191,17 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
         for fd in opened:
             os.close(fd)
 
+    master = -1
+
     def answer(_sync: int) -> None:
+        nonlocal master
+        if console is not None and options.terminal:
+            master = console.receive()
         if options.pid_file:
             write_pid_file(options.pid_file, run.pid)
 
     run.follow(answer, SYNC_READY)
-    return Executed(run.pid, console.receive() if console is not None and options.terminal else -1)
+    return Executed(run.pid, master)
 
 
 def _add_agent(plan: Plan, request: Request, *, userns: bool) -> None:

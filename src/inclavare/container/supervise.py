@@ -68,14 +68,11 @@ class Foreground:
         return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
     def _enter_raw_mode(self, master: int) -> None:
-        import termios  # noqa: PLC0415  # half a millisecond that only terminals need
-
-        attributes = termios.tcgetattr(master)
-        attributes[1] &= ~termios.ONLCR  # our own terminal does that already
-        termios.tcsetattr(master, termios.TCSANOW, attributes)
         _copy_size(master)
         if not os.isatty(0):
             return
+        import termios  # noqa: PLC0415  # half a millisecond that only terminals need
+
         self._saved = termios.tcgetattr(0)
         raw = termios.tcgetattr(0)
         raw[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
