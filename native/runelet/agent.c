@@ -2,22 +2,26 @@
 /*
  * The agent: `rune exec` in an enclave container arrives here. One thread a connection; each runs its program in the
  * enclave with the stdio it was sent, and answers with the exit code. A peer that says nonsense loses its connection
- * and nothing else.
+ * and nothing else. docs/pal.md tells the conversation.
  */
 #include "agent.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "wire.h"
 
 enum { FD_SIGNALS, FD_STDIN, FD_STDOUT, FD_STDERR, FD_COUNT };
+static const char *const FD_NAMES[FD_COUNT] = {"signal", "stdin", "stdout", "stderr"};
 
 struct connection {
     struct host *host;
@@ -34,9 +38,57 @@ struct server {
     int socket;
 };
 
-static bool read_all(int fd, void *out, size_t size) {
+/* Programs that were started through the agent and are not answered for yet. */
+static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t running_less = PTHREAD_COND_INITIALIZER;
+static int running;
+static bool stopped;
+
+static bool begin_running(void) {
+    pthread_mutex_lock(&running_lock);
+    bool allowed = !stopped;
+    running += allowed;
+    pthread_mutex_unlock(&running_lock);
+    return allowed;
+}
+
+static void end_running(void) {
+    pthread_mutex_lock(&running_lock);
+    running--;
+    pthread_cond_signal(&running_less);
+    pthread_mutex_unlock(&running_lock);
+}
+
+void agent_stop(struct host *host) {
+    struct timespec deadline;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec++;
+    pthread_mutex_lock(&running_lock);
+    stopped = true;
+    bool any = running > 0;
+    pthread_mutex_unlock(&running_lock);
+    if (!any || host_kill(host, PAL_KILL_ALL, SIGKILL) < 0)
+        return;
+    pthread_mutex_lock(&running_lock);
+    while (running > 0 && pthread_cond_timedwait(&running_less, &running_lock, &deadline) == 0)
+        ;
+    pthread_mutex_unlock(&running_lock);
+}
+
+/* Waits until the signal pipe has something. False when the conversation is over. */
+static bool wait_for_signal(struct connection *connection) {
+    struct pollfd fds[2] = {{.fd = connection->fds[FD_SIGNALS], .events = POLLIN}, {.fd = connection->socket}};
+    while (poll(fds, 2, -1) < 0)
+        if (errno != EINTR)
+            return false;
+    return fds[0].revents && !__atomic_load_n(&connection->done, __ATOMIC_ACQUIRE);
+}
+
+static bool read_all(struct connection *connection, int fd, void *out, size_t size) {
     char *at = out;
     while (size) {
+        if (fd != connection->socket && !wait_for_signal(connection))
+            return false;
         ssize_t got = read(fd, at, size);
         if (got < 0 && errno == EINTR)
             continue;
@@ -60,28 +112,28 @@ static void send_all(int socket, const unsigned char *bytes, size_t size) {
     }
 }
 
-/* Reads a frame and parses it. Returns as request_parse, or -ENODATA at the end of the stream. */
-static int read_request(int fd, struct request *request) {
+/* Reads a frame and parses it. Returns as request_parse; -ENODATA at the end of the stream; -EMSGSIZE for a length that
+ * cannot be, after which nothing more can be read. */
+static int read_request(struct connection *connection, int fd, struct request *request, const char **problem) {
     memset(request, 0, sizeof *request);
     unsigned char head[4];
-    if (!read_all(fd, head, sizeof head))
+    if (!read_all(connection, fd, head, sizeof head))
         return -ENODATA;
     uint32_t size = head[0] | (uint32_t)head[1] << 8 | (uint32_t)head[2] << 16 | (uint32_t)head[3] << 24;
-    if (size == 0 || size > WIRE_FRAME_MAX)
-        return -EPROTO;
-    unsigned char *message = malloc(size);
+    *problem = "the request's length is out of bounds (1 byte to 1 MiB)";
+    unsigned char *message = size == 0 || size > WIRE_FRAME_MAX ? NULL : malloc(size);
     if (!message)
-        return -ENOMEM;
-    int result = read_all(fd, message, size) ? request_parse(request, message, size) : -ENODATA;
+        return -EMSGSIZE;
+    int result = read_all(connection, fd, message, size) ? request_parse(request, message, size, problem) : -ENODATA;
     free(message);
     return result;
 }
 
-/* One fd, sent with its name as payload. */
+/* One fd, sent with its name as payload. What came besides is closed, and then it is nonsense. */
 static int receive_fd(int socket) {
     char name[4096];
     union {
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(8 * sizeof(int))];
         struct cmsghdr align;
     } control;
     struct iovec iov = {.iov_base = name, .iov_len = sizeof name};
@@ -92,28 +144,38 @@ static int receive_fd(int socket) {
         got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     while (got < 0 && errno == EINTR);
     struct cmsghdr *head = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS ||
-        head->cmsg_len != CMSG_LEN(sizeof(int)))
+    if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
         return -1;
-    int fd;
-    memcpy(&fd, CMSG_DATA(head), sizeof fd);
-    return fd;
+    int fds[8];
+    size_t size = head->cmsg_len - CMSG_LEN(0);
+    memcpy(fds, CMSG_DATA(head), size);
+    if (size == sizeof(int))
+        return fds[0];
+    for (size_t i = 0; i < size / sizeof(int); i++)
+        close(fds[i]);
+    return -1;
+}
+
+static void close_fd(struct connection *connection, int which) {
+    if (connection->fds[which] >= 0)
+        close(connection->fds[which]);
+    connection->fds[which] = -1;
 }
 
 /* Passes the peer's signals on. A pipe that ends before the program does means that the peer was killed. */
 static void *relay_signals(void *argument) {
     struct connection *connection = argument;
-    for (;;) {
+    int result;
+    do {
         struct request request;
-        int result = read_request(connection->fds[FD_SIGNALS], &request);
+        const char *problem;
+        result = read_request(connection, connection->fds[FD_SIGNALS], &request, &problem);
         if (result == 0 && request.kind == REQUEST_KILL)
             host_kill(connection->host, connection->pid, request.sig);
         request_free(&request);
-        if (result < 0)
-            break;
-    }
-    if (!__atomic_load_n(&connection->done, __ATOMIC_ACQUIRE))
-        host_kill(connection->host, connection->pid, 9);
+    } while (result != -ENODATA && result != -EMSGSIZE);
+    if (result == -ENODATA && !__atomic_load_n(&connection->done, __ATOMIC_ACQUIRE))
+        host_kill(connection->host, connection->pid, SIGKILL);
     return NULL;
 }
 
@@ -129,18 +191,37 @@ static void answer(struct connection *connection, enum request_kind kind, int co
     send_all(connection->socket, response, response_write(response, kind, code, error, report));
 }
 
-static void execute(struct connection *connection, struct request *request) {
+static bool receive_fds(struct connection *connection) {
     for (int i = 0; i < FD_COUNT; i++)
-        if ((connection->fds[i] = receive_fd(connection->socket)) < 0)
-            return;
+        if ((connection->fds[i] = receive_fd(connection->socket)) < 0) {
+            char problem[64];
+            snprintf(problem, sizeof problem, "the request came without its file descriptor %s", FD_NAMES[i]);
+            answer(connection, REQUEST_EXEC, 1, problem, NULL);
+            return false;
+        }
+    return true;
+}
+
+static void execute(struct connection *connection, struct request *request) {
+    if (!receive_fds(connection))
+        return;
+    if (!begin_running()) {
+        answer(connection, REQUEST_EXEC, 1, "the container is ending", NULL);
+        return;
+    }
     struct pal_stdio_fds stdio = {connection->fds[FD_STDIN], connection->fds[FD_STDOUT], connection->fds[FD_STDERR]};
     struct sentence why = {""};
     int code = 1;
-    host_run(connection->host, request->argv[0], request->argv, request->env, &stdio, start_relay, connection, &code,
-             &why);
+    host_run(connection->host, request->argv.list[0], request->argv.list, request->env.list, &stdio, start_relay,
+             connection, &code, &why);
     __atomic_store_n(&connection->done, true, __ATOMIC_RELEASE);
+    /* Who reads the program's output to its end before our answer must find an end. */
+    close_fd(connection, FD_STDIN);
+    close_fd(connection, FD_STDOUT);
+    close_fd(connection, FD_STDERR);
     answer(connection, REQUEST_EXEC, code, why.text, NULL);
-    shutdown(connection->socket, SHUT_RDWR);
+    end_running();
+    shutdown(connection->socket, SHUT_RDWR); /* wakes the relay */
     if (connection->relaying)
         pthread_join(connection->relay, NULL);
 }
@@ -155,9 +236,10 @@ static void attest(struct connection *connection, struct request *request) {
 static void *serve(void *argument) {
     struct connection *connection = argument;
     struct request request;
-    int result = read_request(connection->socket, &request);
-    if (result == -EPROTO)
-        answer(connection, REQUEST_EXEC, 1, "the request is malformed", NULL);
+    const char *problem = "";
+    int result = read_request(connection, connection->socket, &request, &problem);
+    if (result < 0 && result != -ENODATA)
+        answer(connection, request.kind, 1, problem, NULL);
     else if (result == 0 && request.kind == REQUEST_EXEC)
         execute(connection, &request);
     else if (result == 0 && request.kind == REQUEST_ATTEST)
@@ -166,8 +248,7 @@ static void *serve(void *argument) {
         host_kill(connection->host, PAL_KILL_ALL, request.sig);
     request_free(&request);
     for (int i = 0; i < FD_COUNT; i++)
-        if (connection->fds[i] >= 0)
-            close(connection->fds[i]);
+        close_fd(connection, i);
     close(connection->socket);
     free(connection);
     return NULL;

@@ -14,17 +14,30 @@ __attribute__((format(printf, 2, 3))) static void say(struct sentence *why, cons
     va_end(list);
 }
 
-/* "CALL returned N (NAME: words)" for a result that may be a negative errno. */
+/* "CALL returned N (NAME: words)" for a result that may be a negative errno. Some runtimes return -1 and set errno,
+ * which the caller has cleared before. */
 static int refuse(struct sentence *why, const char *call, int result) {
-    const char *name = result < 0 && result > -4096 ? strerrorname_np(-result) : NULL;
+    bool by_errno = result == -1 && errno;
+    int number = by_errno ? errno : result < 0 && result > -4096 ? -result : 0;
+    const char *name = number ? strerrorname_np(number) : NULL;
     if (name)
-        say(why, "%s returned %d (%s: %s)", call, result, name, strerrordesc_np(-result));
+        say(why, "%s returned %d (%s%s: %s)", call, result, by_errno ? "errno is " : "", name, strerrordesc_np(number));
     else
         say(why, "%s returned %d", call, result);
-    return name ? result : -EIO;
+    return -EIO;
+}
+
+/* What a runtime printed must come before what follows. Another thread of it may sit in a blocked print for ever, so
+ * fflush, which waits for it, would not do. */
+static void flush_stdout(void) {
+    if (ftrylockfile(stdout) == 0) {
+        fflush_unlocked(stdout);
+        funlockfile(stdout);
+    }
 }
 
 int host_load(struct host *host, const struct plan_pal *pal, struct sentence *why) {
+    pthread_mutex_init(&host->kill_lock, NULL);
     host->path = pal->path;
     host->wait_status = pal->flags & PLAN_PAL_WAIT_STATUS;
     host->library = dlopen(pal->path, RTLD_NOW);
@@ -74,7 +87,7 @@ static int find_symbols(struct host *host, struct sentence *why) {
         return 0;
     say(why, "%s says it has pal api version %d but does not export %s, which that version requires", host->path,
         host->version, missing);
-    return -ENOSYS;
+    return -ELIBBAD;
 }
 
 int host_init(struct host *host, const struct plan_pal *pal, struct sentence *why) {
@@ -83,6 +96,7 @@ int host_init(struct host *host, const struct plan_pal *pal, struct sentence *wh
         result = find_symbols(host, why);
     if (result < 0)
         return result;
+    errno = 0;
     if (host->version == 3) {
         struct pal_attr_v3 attr = {.args = pal->args, .log_level = pal->log_level, .fd = -1, .addr = 0};
         result = host->init.v3(&attr);
@@ -90,10 +104,9 @@ int host_init(struct host *host, const struct plan_pal *pal, struct sentence *wh
         struct pal_attr_v1 attr = {.args = pal->args, .log_level = pal->log_level};
         result = host->init.v1(&attr);
     }
-    fflush(NULL);
     if (result < 0)
         return refuse(why, "pal_init", result);
-    host->ready = true;
+    flush_stdout();
     return 0;
 }
 
@@ -107,6 +120,7 @@ static int exit_code(const struct host *host, int value) {
 int host_run(struct host *host, char *path, char **argv, char **env, struct pal_stdio_fds *stdio,
              void (*started)(void *, int pid), void *context, int *code, struct sentence *why) {
     int value = 0;
+    errno = 0;
     if (host->version == 1) {
         int result = host->exec.v1(path, argv, stdio, &value);
         if (result < 0)
@@ -122,6 +136,7 @@ int host_run(struct host *host, char *path, char **argv, char **env, struct pal_
     if (started)
         started(context, pid);
     struct pal_exec_args exec = {.pid = pid, .exit_value = &value};
+    errno = 0;
     result = host->exec.v2(&exec);
     if (result < 0)
         return refuse(why, "pal_exec", result);
@@ -130,12 +145,19 @@ int host_run(struct host *host, char *path, char **argv, char **env, struct pal_
 }
 
 int host_kill(struct host *host, int pid, int sig) {
-    return host->kill ? host->kill(pid, sig) : -ENOSYS;
+    pthread_mutex_lock(&host->kill_lock);
+    int result = host->over ? 0 : host->kill ? host->kill(pid, sig) : -ENOSYS;
+    pthread_mutex_unlock(&host->kill_lock);
+    return result;
 }
 
 int host_destroy(struct host *host, struct sentence *why) {
+    pthread_mutex_lock(&host->kill_lock);
+    host->over = true;
+    pthread_mutex_unlock(&host->kill_lock);
+    errno = 0;
     int result = host->destroy();
-    fflush(NULL);
+    flush_stdout();
     return result < 0 ? refuse(why, "pal_destroy", result) : 0;
 }
 
@@ -145,6 +167,7 @@ int host_report(struct host *host, void *target_info, void *report, struct sente
         return -ENOSYS;
     }
     int size = PAL_REPORT_SIZE;
+    errno = 0;
     int result = host->get_local_report(target_info, PAL_TARGET_INFO_SIZE, report, &size);
     if (result)
         return refuse(why, "pal_get_local_report", result);

@@ -3,6 +3,7 @@
 #ifndef RUNELET_HOST_H
 #define RUNELET_HOST_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -19,7 +20,8 @@ struct host {
     const char *path;
     int version;
     bool wait_status; /* exit values are those of wait(2) */
-    bool ready;       /* pal_init has succeeded */
+    bool over;        /* pal_destroy has been called */
+    pthread_mutex_t kill_lock;
     union {
         int (*v1)(const struct pal_attr_v1 *);
         int (*v3)(struct pal_attr_v3 *);
@@ -34,7 +36,8 @@ struct host {
     int (*get_local_report)(void *, int, void *, int *);
 };
 
-/* Each returns 0, or -errno with the sentence filled in. */
+/* Each returns 0, or -errno with the sentence filled in. What the runtime itself returned is in the sentence only, and
+ * the result is then -EIO: its numbers are not the kernel's answers to rune. */
 int host_load(struct host *host, const struct plan_pal *pal, struct sentence *why);
 int host_init(struct host *host, const struct plan_pal *pal, struct sentence *why);
 
@@ -43,9 +46,10 @@ int host_init(struct host *host, const struct plan_pal *pal, struct sentence *wh
 int host_run(struct host *host, char *path, char **argv, char **env, struct pal_stdio_fds *stdio,
              void (*started)(void *, int pid), void *context, int *code, struct sentence *why);
 
-/* Returns 0, -ENOSYS where the runtime cannot, or its own failure. */
+/* Returns 0, -ENOSYS where the runtime cannot, or its own failure. Does nothing once host_destroy was called. */
 int host_kill(struct host *host, int pid, int sig);
 
+/* No call but this one may be under way that needs what pal_init made; a pal_kill is waited for. */
 int host_destroy(struct host *host, struct sentence *why);
 
 /* A report of the enclave for target_info (PAL_TARGET_INFO_SIZE bytes) into report (PAL_REPORT_SIZE bytes). */

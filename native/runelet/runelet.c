@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../executor/walk.h"
@@ -26,19 +27,22 @@
 static struct host host;
 static struct sentence why;
 static sigset_t forwarded;
+static sigset_t blocked; /* these, and SIGPIPE */
 
 static void unblock_in_child(void) {
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigprocmask(SIG_UNBLOCK, &blocked, NULL);
 }
 
-/* Before anything may start a thread: all threads must leave these signals to the forwarder. */
+/* Before anything may start a thread: all threads must leave these signals to the forwarder. SIGPIPE of a program whose
+ * reader went away must not end the others: who writes gets EPIPE. Blocked, not ignored, because execve keeps what is
+ * ignored, and not handled, because a handler would break off the runtime's system calls. */
 static int block_signals(const int32_t *signals) {
     sigemptyset(&forwarded);
     for (; *signals; signals++)
         sigaddset(&forwarded, *signals);
-    int result = pthread_sigmask(SIG_BLOCK, &forwarded, NULL);
+    blocked = forwarded;
+    sigaddset(&blocked, SIGPIPE);
+    int result = pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     /* What the runtime forks must not inherit our blocked signals. */
     return result ? -result : -pthread_atfork(NULL, NULL, unblock_in_child);
 }
@@ -70,6 +74,19 @@ static int emulate(const struct plan_pal *pal) {
     return result;
 }
 
+/* Credentials, capabilities and the filter that the plan sets later are those of the calling thread, so no other may be
+ * there. Without /proc nothing can be said. */
+static int check_alone(const struct plan_pal *pal) {
+    struct stat status;
+    if (stat("/proc/self/task", &status) < 0 || status.st_nlink <= 2 + 1)
+        return 0;
+    snprintf(why.text, sizeof why.text,
+             "%.700s, or a library that it needs, started a thread when it was loaded; that thread would keep rune's "
+             "privileges in the container",
+             pal->path);
+    return -EBUSY;
+}
+
 static int load(struct plan_walk *w, const struct plan_pal *pal) {
     extern char **environ;
     prctl(PR_SET_NAME, "init-runelet");
@@ -81,10 +98,12 @@ static int load(struct plan_walk *w, const struct plan_pal *pal) {
     preload(w, pal->preload);
     if (pal->emulator && (result = emulate(pal)) < 0)
         return result;
-    return host_load(&host, pal, &why);
+    result = host_load(&host, pal, &why);
+    return result < 0 ? result : check_alone(pal);
 }
 
-/* pal_kill where the runtime has it; else what the signal would do to a program: end it. */
+/* pal_kill where the runtime has it; else what the signal does to a program that does not handle it: end it. The
+ * enclave is then not taken down: its program is in the middle of it. */
 static void *forward_signals(void *unused) {
     (void)unused;
     for (;;) {
@@ -107,17 +126,21 @@ static int init(struct plan_walk *w, const struct plan_pal *pal) {
     plan_log(w, PLAN_LOG_DEBUG, line);
     pthread_t forwarder;
     result = -pthread_create(&forwarder, NULL, forward_signals, NULL);
-    return result < 0 ? result : agent_start(&host, pal->agent_fd);
+    if (result == 0)
+        result = agent_start(&host, pal->agent_fd);
+    if (result < 0)
+        snprintf(why.text, sizeof why.text, "cannot start a thread of the runelet: %s", strerror(-result));
+    return result;
 }
 
 _Noreturn static void run(char *path, char **argv, char **env) {
     struct pal_stdio_fds stdio = {0, 1, 2};
     int code = 1;
     if (host_run(&host, path, argv, env, &stdio, NULL, NULL, &code, &why) < 0)
-        fprintf(stderr, "rune: %s\n", why.text);
+        dprintf(STDERR_FILENO, "rune: %s\n", why.text);
+    agent_stop(&host);
     if (host_destroy(&host, &why) < 0)
-        fprintf(stderr, "rune: %s\n", why.text);
-    fflush(NULL);
+        dprintf(STDERR_FILENO, "rune: %s\n", why.text);
     _exit(code);
 }
 
@@ -144,5 +167,6 @@ int main(int argc, char **argv) {
         fprintf(stderr, "init-runelet: started by `rune` only\n");
         return 1;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what a runtime prints is seen when it is printed */
     plan_walk(&walk, (uint32_t)first_op);
 }

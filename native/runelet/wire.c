@@ -7,7 +7,7 @@
 
 #include "pal.h"
 
-enum { VARINT = 0, BYTES = 2 };
+enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };
 
 struct reader {
     const unsigned char *at;
@@ -17,7 +17,7 @@ struct reader {
 struct field {
     uint32_t number;
     int type;
-    uint64_t value; /* of a varint; the size of bytes */
+    uint64_t value; /* of a varint; else the size of bytes */
     const unsigned char *bytes;
 };
 
@@ -37,38 +37,49 @@ static int read_field(struct reader *in, struct field *out) {
     if (in->at == in->end)
         return 0;
     uint64_t tag;
-    if (read_varint(in, &tag) < 0 || read_varint(in, &out->value) < 0)
+    if (read_varint(in, &tag) < 0 || tag > UINT32_MAX)
         return -EPROTO;
     out->number = (uint32_t)(tag >> 3);
     out->type = (int)(tag & 7);
+    out->bytes = NULL;
+    if (out->type == VARINT)
+        return read_varint(in, &out->value) < 0 ? -EPROTO : 1;
+    if (out->type == FIXED64)
+        out->value = 8;
+    else if (out->type == FIXED32)
+        out->value = 4;
+    else if (out->type != BYTES || read_varint(in, &out->value) < 0)
+        return -EPROTO;
+    if (out->value > (uint64_t)(in->end - in->at))
+        return -EPROTO;
     out->bytes = in->at;
-    if (out->type == BYTES) {
-        if (out->value > (uint64_t)(in->end - in->at))
-            return -EPROTO;
-        in->at += out->value;
-    }
-    return out->type == VARINT || out->type == BYTES ? 1 : -EPROTO;
+    in->at += out->value;
+    return 1;
 }
 
-/* A growing NULL-terminated array of strings. */
-static int add_word(char ***words, const unsigned char *text, size_t size) {
-    size_t count = 0;
-    while (*words && (*words)[count])
-        count++;
-    char **longer = realloc(*words, (count + 2) * sizeof *longer);
-    if (!longer)
+static int add_word(struct words *words, const unsigned char *text, size_t size) {
+    if (words->count + 2 > words->room) {
+        size_t room = words->room ? 2 * words->room : 16;
+        char **list = realloc(words->list, room * sizeof *list);
+        if (!list)
+            return -ENOMEM;
+        words->list = list;
+        words->room = room;
+    }
+    char *word = strndup((const char *)text, size);
+    if (!word)
         return -ENOMEM;
-    *words = longer;
-    longer[count + 1] = NULL;
-    longer[count] = strndup((const char *)text, size);
-    return longer[count] ? 0 : -ENOMEM;
+    words->list[words->count++] = word;
+    words->list[words->count] = NULL;
+    return 0;
 }
 
 /* The original's form: words joined by single blanks. */
-static int add_joined(char ***words, const unsigned char *text, size_t size) {
+static int add_joined(struct words *words, const struct field *joined) {
+    const unsigned char *text = joined->bytes;
     size_t start = 0;
-    for (size_t i = 0; i <= size; i++)
-        if (i == size || text[i] == ' ') {
+    for (size_t i = 0; text && i <= joined->value; i++)
+        if (i == joined->value || text[i] == ' ') {
             int result = i > start ? add_word(words, text + start, i - start) : 0;
             if (result < 0)
                 return result;
@@ -77,87 +88,104 @@ static int add_joined(char ***words, const unsigned char *text, size_t size) {
     return 0;
 }
 
-static int parse_exec(struct request *request, struct reader in) {
+static int parse_exec(struct request *request, struct reader in, const char **problem) {
     struct field joined[2] = {{0}, {0}};
     struct field field;
-    int more;
-    while ((more = read_field(&in, &field)) > 0) {
-        int result = 0;
-        if (field.type != BYTES || memchr(field.bytes, 0, field.value))
+    int result;
+    while ((result = read_field(&in, &field)) > 0) {
+        if (field.number < 1 || field.number > 4)
+            continue;
+        if (field.type != BYTES || memchr(field.bytes, 0, field.value)) {
+            *problem = "an argument or variable in the request is not a string";
             return -EPROTO;
-        if (field.number == 1 || field.number == 2)
+        }
+        if (field.number <= 2)
             joined[field.number - 1] = field;
-        else if (field.number == 3)
-            result = add_word(&request->argv, field.bytes, field.value);
-        else if (field.number == 4)
-            result = add_word(&request->env, field.bytes, field.value);
-        if (result < 0)
+        else if ((result = add_word(field.number == 3 ? &request->argv : &request->env, field.bytes, field.value)) < 0)
             return result;
     }
-    if (more == 0 && !request->argv && joined[0].bytes)
-        more = add_joined(&request->argv, joined[0].bytes, joined[0].value);
-    if (more == 0 && !request->env && joined[1].bytes)
-        more = add_joined(&request->env, joined[1].bytes, joined[1].value);
-    if (more == 0 && !request->env)
-        request->env = calloc(1, sizeof *request->env);
-    if (more == 0 && !request->env)
-        return -ENOMEM;
-    return more < 0 ? more : request->argv ? 0 : -EPROTO;
+    if (result == 0 && !request->argv.count)
+        result = add_joined(&request->argv, &joined[0]);
+    if (result == 0 && !request->env.count)
+        result = add_joined(&request->env, &joined[1]);
+    if (result == 0 && !request->env.list && !(request->env.list = calloc(1, sizeof *request->env.list)))
+        result = -ENOMEM;
+    if (result == 0 && !request->argv.count) {
+        *problem = "the request names no program";
+        result = -EPROTO;
+    }
+    return result;
 }
 
-static int parse_kill(struct request *request, struct reader in) {
+static int parse_kill(struct request *request, struct reader in, const char **problem) {
     struct field field;
-    int more;
-    while ((more = read_field(&in, &field)) > 0)
+    int result;
+    while ((result = read_field(&in, &field)) > 0)
         if (field.number == 1 && field.type == VARINT)
             request->sig = field.value <= 64 ? (int)field.value : 0;
-    return more < 0 ? more : request->sig ? 0 : -EPROTO;
+    if (result == 0 && !request->sig) {
+        *problem = "the request names no signal";
+        result = -EPROTO;
+    }
+    return result;
 }
 
-static int parse_attest(struct request *request, struct reader in) {
+static int parse_attest(struct request *request, struct reader in, const char **problem) {
     struct field field;
-    int more;
-    while ((more = read_field(&in, &field)) > 0)
-        if (field.number == 5 && field.type == BYTES && field.value == PAL_TARGET_INFO_SIZE && !request->target_info) {
-            /* EREPORT wants the structure aligned to its size */
-            request->target_info = aligned_alloc(PAL_TARGET_INFO_SIZE, PAL_TARGET_INFO_SIZE);
+    int result;
+    while ((result = read_field(&in, &field)) > 0)
+        if (field.number == 5 && field.type == BYTES && field.value == PAL_TARGET_INFO_SIZE) {
+            if (!request->target_info)
+                request->target_info = aligned_alloc(PAL_TARGET_INFO_SIZE, PAL_TARGET_INFO_SIZE);
             if (!request->target_info)
                 return -ENOMEM;
             memcpy(request->target_info, field.bytes, PAL_TARGET_INFO_SIZE);
         }
-    return more < 0 ? more : request->target_info ? 0 : -EPROTO;
+    if (result == 0 && !request->target_info) {
+        *problem = "the request has no target info of 512 bytes";
+        result = -EPROTO;
+    }
+    return result;
 }
 
-int request_parse(struct request *request, const unsigned char *message, size_t size) {
+int request_parse(struct request *request, const unsigned char *message, size_t size, const char **problem) {
     memset(request, 0, sizeof *request);
+    *problem = "the request is malformed";
     struct reader in = {message, message + size};
-    struct field field;
-    int more = read_field(&in, &field);
-    if (more <= 0 || field.type != BYTES || in.at != in.end)
-        return -EPROTO;
-    struct reader inner = {field.bytes, field.bytes + field.value};
-    request->kind = (enum request_kind)field.number;
-    switch (field.number) {
-    case REQUEST_EXEC:
-        return parse_exec(request, inner);
-    case REQUEST_KILL:
-        return parse_kill(request, inner);
-    case REQUEST_ATTEST:
-        return parse_attest(request, inner);
-    default:
+    struct field field, body = {0};
+    int result;
+    while ((result = read_field(&in, &field)) > 0) {
+        if (field.type != BYTES || field.number < REQUEST_EXEC || field.number > REQUEST_ATTEST)
+            continue;
+        if (body.bytes)
+            return -EPROTO; /* two requests in one */
+        body = field;
+    }
+    if (result < 0)
+        return result;
+    if (!body.bytes) {
+        *problem = "the request is neither execute nor kill nor attest";
         return -EPROTO;
     }
+    struct reader inner = {body.bytes, body.bytes + body.value};
+    request->kind = (enum request_kind)body.number;
+    result = request->kind == REQUEST_EXEC   ? parse_exec(request, inner, problem)
+             : request->kind == REQUEST_KILL ? parse_kill(request, inner, problem)
+                                             : parse_attest(request, inner, problem);
+    if (result == -ENOMEM)
+        *problem = "out of memory";
+    return result;
 }
 
-static void free_words(char **words) {
-    for (char **word = words; word && *word; word++)
-        free(*word);
-    free(words);
+static void free_words(struct words *words) {
+    for (size_t i = 0; i < words->count; i++)
+        free(words->list[i]);
+    free(words->list);
 }
 
 void request_free(struct request *request) {
-    free_words(request->argv);
-    free_words(request->env);
+    free_words(&request->argv);
+    free_words(&request->env);
     free(request->target_info);
     memset(request, 0, sizeof *request);
 }

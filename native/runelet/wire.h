@@ -10,16 +10,23 @@ enum { WIRE_FRAME_MAX = 1 << 20 };
 
 enum request_kind { REQUEST_EXEC = 1, REQUEST_KILL = 2, REQUEST_ATTEST = 3 };
 
-struct request {
-    enum request_kind kind;
-    char **argv; /* NULL-terminated, of execute */
-    char **env;
-    int sig;                    /* of kill */
-    unsigned char *target_info; /* of attest; 512 bytes */
+/* A growing array of strings, always NULL-terminated. */
+struct words {
+    char **list;
+    size_t count;
+    size_t room;
 };
 
-/* Reads a message. Returns 0, -EPROTO for one that is malformed, -ENOMEM. To be freed in any case. */
-int request_parse(struct request *request, const unsigned char *message, size_t size);
+struct request {
+    enum request_kind kind; /* 0 until it is known */
+    struct words argv;      /* of execute */
+    struct words env;
+    int sig;                    /* of kill */
+    unsigned char *target_info; /* of attest; 512 bytes, aligned as EREPORT wants it */
+};
+
+/* Reads a message. Returns 0; or -EPROTO or -ENOMEM, and points problem to a sentence. To be freed in any case. */
+int request_parse(struct request *request, const unsigned char *message, size_t size, const char **problem);
 void request_free(struct request *request);
 
 /* Writes the framed response to execute or attest into out, which has room for WIRE_RESPONSE_MAX bytes. report is NULL
