@@ -4,14 +4,8 @@
 
 #include <string.h>
 
+#include "bytes.h"
 #include "rsa3.h"
-
-static bool is_zero(const uint8_t *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i])
-            return false;
-    return true;
-}
 
 static bool has_valid_form(const struct sgx_sigstruct *sig) {
     static const uint8_t header[12] = SGX_SIGSTRUCT_HEADER, header2[16] = SGX_SIGSTRUCT_HEADER2;

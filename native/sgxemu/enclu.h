@@ -31,6 +31,9 @@ struct fault enclu_of_host(ucontext_t *context);
 /* ENCLU in the enclave. */
 struct fault enclu_of_enclave(struct thread_block *block, ucontext_t *context);
 
+/* Lets a signal handler return into the enclave by way of the window. */
+void return_to_window(struct thread_block *block, struct entry_frame *frame, ucontext_t *context);
+
 /* Saves the enclave's registers in its SSA frame and leaves the synthetic state that the host may see. */
 void asynchronous_exit(struct thread_block *block, ucontext_t *context, struct fault fault);
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Enclaves and their pages: what the processor keeps in SECS and EPCM, and the driver's ioctls that build it. */
+/* Enclaves and their pages: what the processor keeps in SECS and EPCM, and the leaves that build it. */
 #ifndef SGXEMU_EPC_H
 #define SGXEMU_EPC_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "keys.h"
 #include "sgx_arch.h"
@@ -33,17 +32,15 @@ struct enclave {
     uint32_t in_ioctl;
 };
 
-/* The four driver calls: as open, ioctl, mmap and close, setting errno. */
-int epc_open(const char *path);
-int epc_ioctl(int fd, unsigned long request, void *arg);
-void *epc_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
-int epc_close(int fd);
+/* ECREATE; fd becomes the enclave's memory. Returns -errno, -EIO where ECREATE faults. */
+int epc_create(int fd, const struct sgx_secs *secs, struct enclave **created);
+void epc_destroy(struct enclave *enclave);
 
-/* The enclave whose ELRANGE holds address, or NULL. Safe in signal handlers. */
-struct enclave *epc_find(uint64_t address);
+/* EADD and EEXTEND of a run of pages; arg->count says how far it came. Returns -errno. */
+int epc_add_pages(struct enclave *enclave, int fd, struct sgx_enclave_add_pages *arg);
 
-/* The enclave behind fd, or NULL and errno. */
-struct enclave *epc_of_fd(int fd);
+/* Gives the host's mapping of these pages the permissions that EPCM leaves. */
+void epc_apply_permissions(struct enclave *enclave, uint64_t offset, uint64_t length);
 
 static inline struct epc_page *epc_page(struct enclave *enclave, uint64_t offset) {
     return &enclave->pages[offset / SGX_PAGE_SIZE];

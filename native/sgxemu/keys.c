@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "cmac.h"
 #include "sha256.h"
 
@@ -129,13 +130,6 @@ void make_report(const struct enclave_identity *identity, const struct sgx_targe
     memcpy(report->keyid, secrets.report_keyid, sizeof report->keyid);
     derive_report_key(target, report->keyid, key);
     aes_cmac(key, body, sizeof *body, report->mac);
-}
-
-static bool is_zero(const uint8_t *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i])
-            return false;
-    return true;
 }
 
 /* Each byte is one component's version, so a request is refused when it asks for more than one of them has. */

@@ -1,5 +1,5 @@
 # The software SGX platform, libsgxemu.so, and the archive by which enclave runtimes reach it or the hardware.
-SGXEMU_PARTS := sgxemu epc einit enclu thread signals xstate keys cmac sha256 rsa3
+SGXEMU_PARTS := sgxemu device epc einit enter enclu thread signals xstate keys cmac sha256 rsa3
 SGXEMU_OBJECTS := $(SGXEMU_PARTS:%=$(BUILD)/sgxemu/%.o) $(BUILD)/sgxemu/entry.o
 SGXEMU_HEADERS := $(wildcard native/sgxemu/*.h) native/include/sgx_arch.h native/include/sgx_backend.h native/include/sgxemu.h
 # Vector registers pass through EENTER, so C must not touch them; no stack protector, whose canary lies behind FS.
@@ -49,12 +49,15 @@ $(SGX_TEST)/host: $(SGX_TEST_HOST) $(wildcard $(SGX_TEST_SOURCES)/*.h) $(BUILD)/
 
 NATIVE_TEST += $(SGX_TEST)/host
 
-# The emulator's own objects under test, without its entry.
-$(BUILD)/sgx-measure: $(SGX_TEST_SOURCES)/measure.c $(SGXEMU_OBJECTS) | $(BUILD)
-	$(CC) $(CFLAGS_COMMON) -pthread -o $@ $^
+# What builds and checks enclaves, without what enters them: that part can run under sanitizers.
+SGX_TEST_BUILDER := $(patsubst %,native/sgxemu/%.c,device epc einit keys xstate cmac sha256 rsa3)
+SGX_TEST_SANITIZE := $(CFLAGS_COMMON) -g -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
 
-$(SGX_TEST)/sigstruct-verify: $(SGX_TEST_SOURCES)/sigstruct_verify.c $(SGXEMU_OBJECTS) | $(SGX_TEST)
-	$(CC) $(CFLAGS_COMMON) -pthread -o $@ $^
+$(BUILD)/sgx-measure: $(SGX_TEST_SOURCES)/measure.c $(SGX_TEST_BUILDER) $(SGXEMU_HEADERS) | $(BUILD)
+	$(CC) $(SGX_TEST_SANITIZE) -o $@ $(filter %.c,$^)
+
+$(SGX_TEST)/sigstruct-verify: $(SGX_TEST_SOURCES)/sigstruct_verify.c $(SGX_TEST_BUILDER) $(SGXEMU_HEADERS) | $(SGX_TEST)
+	$(CC) $(SGX_TEST_SANITIZE) -o $@ $(filter %.c,$^)
 
 $(SGX_TEST)/hardware: $(SGX_TEST_SOURCES)/hardware.c $(BUILD)/libsgxbackend.a | $(SGX_TEST)
 	$(CC) $(CFLAGS_COMMON) -pthread -o $@ $^ -ldl

@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "device.h"
 #include "enclu.h"
-#include "epc.h"
 #include "keys.h"
 #include "signals.h"
 #include "thread.h"
@@ -22,10 +22,10 @@ static bool initialised;
 
 static const struct sgx_backend backend = {
     .name = "emulated",
-    .open = epc_open,
-    .ioctl = epc_ioctl,
-    .mmap = epc_mmap,
-    .close = epc_close,
+    .open = device_open,
+    .ioctl = device_ioctl,
+    .mmap = device_mmap,
+    .close = device_close,
     .enter = sgxemu_enter,
     .sigaction = signals_sigaction,
 };
@@ -34,10 +34,11 @@ EXPORT int sgxemu_init(const uint8_t seed[SGXEMU_SEED_SIZE]) {
     int result;
     if (initialised)
         return -EALREADY;
+    if (!xstate_init())
+        return -ENOSYS;
     result = thread_init();
     if (result != 0)
         return result;
-    xstate_init();
     keys_init(seed, SGXEMU_SEED_SIZE);
     result = signals_init();
     if (result != 0)

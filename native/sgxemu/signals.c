@@ -152,7 +152,7 @@ static void deliver(int sig, siginfo_t *info, ucontext_t *context, struct thread
 
     uint64_t mask, added;
     memcpy(&mask, &context->uc_sigmask, sizeof mask);
-    memcpy(&added, &action.sa_mask, sizeof added);
+    memcpy(&added, &host_action[sig].sa_mask, sizeof added);
     mask |= added;
     if (!(action.sa_flags & SA_NODEFER))
         mask |= 1ul << (sig - 1);

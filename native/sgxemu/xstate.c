@@ -4,6 +4,8 @@
 #include <cpuid.h>
 #include <string.h>
 
+#include "bytes.h"
+
 /* x87, SSE, AVX and AVX-512. Not PKRU, whose value is the host's to keep; not AMX, which needs permission first. */
 #define XFRM_KNOWN 0xe7ul
 #define XFRM_LEGACY 3ul
@@ -30,10 +32,10 @@ static bool cpu_has_xsave(void) {
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_OSXSAVE);
 }
 
-void xstate_init(void) {
+bool xstate_init(void) {
     uint32_t eax, edx, ebx, ecx;
     if (!cpu_has_xsave())
-        return;
+        return false;
     __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
     xstate_supported = XFRM_LEGACY | (eax & XFRM_KNOWN);
     for (int i = FIRST_EXTENDED; i <= LAST_EXTENDED; i++) {
@@ -45,6 +47,7 @@ void xstate_init(void) {
         if (ebx + eax > XSTATE_MAX)
             xstate_supported &= ~(1ul << i);
     }
+    return true;
 }
 
 size_t xstate_size(uint64_t xfrm) {

@@ -12,7 +12,8 @@ enum { XSTATE_MAX = 4096 };
 /* State components (XFRM) an enclave may have here. */
 extern uint64_t xstate_supported;
 
-void xstate_init(void);
+/* False where the processor or the kernel lacks XSAVE. */
+bool xstate_init(void);
 
 /* Bytes of the (non-compacted) image of these components. */
 size_t xstate_size(uint64_t xfrm);
@@ -25,10 +26,5 @@ bool xstate_copy_checked(uint8_t *image, const uint8_t *ssa, uint64_t xfrm);
 
 /* Replace components of a signal frame by those of an image. */
 void xstate_load(uint8_t *fpstate, const uint8_t *image, uint64_t xfrm);
-
-/* A copy without vector registers, which must pass through EENTER. */
-static inline void copy_bytes(void *to, const void *from, size_t size) {
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
-}
 
 #endif

@@ -12,7 +12,7 @@ enum test_call {
     CALL_GETKEY,       /* request, key: EGETKEY's code */
     CALL_TRY,          /* enum test_trap, argument: RAX behind the instruction, or CAUGHT | vector */
     CALL_ENCLU,        /* struct test_enclu: RAX behind the instruction, or CAUGHT | vector */
-    CALL_SPIN,         /* flag: wait until *flag is not 0; the number of turns is not 0 either */
+    CALL_SPIN,         /* flag: set flag[1], then wait until flag[0] is not 0; the number of turns */
     CALL_BASES,        /* two words: FS and GS base */
     CALL_KEEP_BASES,   /* flag: as SPIN, with own FS and GS bases; 1 when they stayed */
     CALL_INTEGRITY,    /* turns: how often a register changed by itself */

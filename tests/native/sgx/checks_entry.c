@@ -149,6 +149,12 @@ static void eenter_without_a_free_ssa_frame_is_a_general_protection_fault(void) 
     EXPECT_EQUAL(call(enclave.tcs[1], CALL_SUM, 0, 0, 0), 0);
 }
 
+static void an_ssa_outside_elrange_is_a_page_fault(void) {
+    struct enclave_host enclave = load_enclave("wild_ossa"); /* of TCS 0 */
+    EXPECT_EQUAL(enter_expecting_fault(enclave.tcs[0], SGX_EENTER).exception_vector, X86_PF);
+    EXPECT_EQUAL(call(enclave.tcs[1], CALL_SUM, 0, 0, 0), 0);
+}
+
 static void eresume_of_a_damaged_xsave_header_is_a_general_protection_fault(void) {
     struct enclave_host enclave = load_enclave(NULL);
     struct sgx_enclave_run run;
@@ -209,6 +215,7 @@ const struct check entry_checks[] = {
     CHECK(eenter_before_einit_is_a_general_protection_fault),
     CHECK(eresume_at_cssa_zero_is_a_general_protection_fault),
     CHECK(eenter_without_a_free_ssa_frame_is_a_general_protection_fault),
+    CHECK(an_ssa_outside_elrange_is_a_page_fault),
     CHECK(eresume_of_a_damaged_xsave_header_is_a_general_protection_fault),
     CHECK(eresume_to_a_non_canonical_address_is_a_general_protection_fault),
     CHECK(an_enclave_outlives_its_file_while_it_is_mapped),

@@ -45,10 +45,10 @@ static void as_many_threads_as_tcs_run_at_once(void) {
     EXPECT_EQUAL(counted.aex, counted.sud + counted.faults + counted.async);
 }
 
-static volatile uint8_t release;
+static volatile uint8_t release[2];
 
 static void *spin(void *tcs) {
-    call((uint64_t)tcs, CALL_SPIN, (uint64_t)&release, 0, 0);
+    call((uint64_t)tcs, CALL_SPIN, (uint64_t)release, 0, 0);
     return NULL;
 }
 
@@ -58,9 +58,8 @@ static void a_busy_tcs_cannot_be_entered(void) {
     uint64_t answer = 0;
     enclave = load_enclave(NULL);
     pthread_create(&thread, NULL, spin, (void *)enclave.tcs[0]);
-    while (stats().eenter_direct == 0)
+    while (!release[1])
         usleep(1000);
-    usleep(10000);
     EXPECT_EQUAL(enter(enclave.tcs[0], SGX_EENTER, CALL_SUM, 0, 0, 0, &run, &answer), 0);
     EXPECT_EQUAL(run.function, SGX_EENTER);
     EXPECT_EQUAL(run.exception_vector, X86_GP);
@@ -68,7 +67,7 @@ static void a_busy_tcs_cannot_be_entered(void) {
     EXPECT_EQUAL(run.function, SGX_ERESUME);
     EXPECT_EQUAL(run.exception_vector, X86_GP);
     EXPECT_EQUAL(call(enclave.tcs[1], CALL_SUM, 0, 0, 0), 0);
-    release = 1;
+    release[0] = 1;
     pthread_join(thread, NULL);
     EXPECT_EQUAL(call(enclave.tcs[0], CALL_SUM, 0, 0, 0), 0);
 }
@@ -117,13 +116,11 @@ static void a_tcs_is_busy_for_other_processes_too(void) {
     enclave = load_enclave(NULL);
     pid_t child = fork();
     if (child == 0) {
-        shared[1] = 1;
         call(enclave.tcs[0], CALL_SPIN, (uint64_t)shared, 0, 0);
         _exit(0);
     }
     while (!shared[1])
         usleep(1000);
-    usleep(20000);
     EXPECT_EQUAL(enter(enclave.tcs[0], SGX_EENTER, CALL_SUM, 0, 0, 0, &run, &answer), 0);
     EXPECT_EQUAL(run.exception_vector, X86_GP);
     shared[0] = 1;

@@ -27,6 +27,7 @@ PRODUCTION, DEBUGGED, PROVISION, TOKEN, KSS = 0x04, 0x06, 0x14, 0x24, 0x84
 VARIANTS = {
     "": Identity(),
     "other": Identity(),
+    "wild_ossa": Identity(),
     "svn": Identity(isvsvn=9, isvprodid=8),
     "noexinfo": Identity(miscselect=0),
     "avx": Identity(xfrm=7),
@@ -62,11 +63,16 @@ def images(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     folder = tmp_path_factory.mktemp("images")
     keys = [rsa.generate_private_key(public_exponent=3, key_size=3072) for _ in range(2)]
     pages = image.elf_pages((programs / "enclave.elf").read_bytes())
+    # Bytes that differ from the plain image: for another MRENCLAVE, and an SSA that wraps around the address space.
+    patches = {
+        "other": (pages[-1].offset, b"\1"),
+        "wild_ossa": (pages[0].offset + 16, (-4096).to_bytes(8, "little", signed=True)),
+    }
     environment = {**os.environ, "SGX_TEST_EMULATOR": str(EMULATOR)}
     for suffix, identity in VARIANTS.items():
         path = folder / f"{suffix or 'plain'}.img"
-        other = suffix == "other"  # another MRENCLAVE and another MRSIGNER
-        image.build(path, image.patched(pages, pages[-1].offset, 1) if other else pages, keys[other], identity)
+        offset, patch = patches.get(suffix, (0, b""))
+        image.build(path, image.patched(pages, offset, patch), keys[suffix == "other"], identity)
         environment["SGX_TEST_IMAGE" + ("_" + suffix if suffix else "")] = str(path)
     return environment
 

@@ -178,6 +178,7 @@ uint64_t enclave_call(uint64_t call, uint64_t a, uint64_t b, uint64_t c) {
         return TRY(".byte 0x0f, 0x01, 0xd7", registers->rax, registers->rbx, registers->rcx, registers->rdx);
     }
     case CALL_SPIN:
+        ((volatile uint8_t *)a)[1] = 1;
         do
             result++;
         while (!*(volatile uint8_t *)a);

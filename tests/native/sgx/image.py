@@ -121,13 +121,13 @@ def sign(key: RSAPrivateKey, identity: Identity, measurement: bytes) -> bytes:
     return pack(signature[::-1], q1.to_bytes(384, "little"), q2.to_bytes(384, "little"))
 
 
-def patched(pages: list[Page], offset: int, value: int) -> list[Page]:
-    """Return pages with one byte changed: another enclave."""
+def patched(pages: list[Page], offset: int, patch: bytes) -> list[Page]:
+    """Return pages with some bytes of one of them changed: another enclave."""
     result = []
     for page in pages:
         at = offset - page.offset
         if 0 <= at < PAGE:
-            page = replace(page, data=page.data[:at] + bytes([value]) + page.data[at + 1 :])  # noqa: PLW2901
+            page = replace(page, data=page.data[:at] + patch + page.data[at + len(patch) :])  # noqa: PLW2901
         result.append(page)
     return result
 

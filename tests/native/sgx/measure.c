@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../../native/sgxemu/epc.h"
+#include "../../../native/sgxemu/device.h"
 
 struct metadata {
     uint64_t max_mmap_size;
@@ -60,7 +60,7 @@ static void add(int fd, const uint8_t *page, uint64_t offset, uint64_t flags) {
                                         .length = SGX_PAGE_SIZE,
                                         .secinfo = (uint64_t)&secinfo,
                                         .flags = SGX_PAGE_MEASURE};
-    if (epc_ioctl(fd, SGX_IOC_ENCLAVE_ADD_PAGES, &arg) != 0)
+    if (device_ioctl(fd, SGX_IOC_ENCLAVE_ADD_PAGES, &arg) != 0)
         die("ADD_PAGES");
 }
 
@@ -87,13 +87,13 @@ int main(int argc, char **argv) {
                             .attributes = SGX_ATTR_MODE64BIT,
                             .xfrm = SGX_XFRM_LEGACY};
     struct sgx_enclave_create create = {.src = (uint64_t)&secs};
-    int fd = epc_open(NULL);
-    if (fd < 0 || epc_ioctl(fd, SGX_IOC_ENCLAVE_CREATE, &create) != 0)
+    int fd = device_open(NULL);
+    if (fd < 0 || device_ioctl(fd, SGX_IOC_ENCLAVE_CREATE, &create) != 0)
         die("CREATE");
     for (uint64_t at = 0; at < mmap_size; at += SGX_PAGE_SIZE)
         add(fd, at < size ? image + at : zero_page, offset + at, at == 0 ? SGX_SECINFO_TCS : rwx);
 
-    struct sha256 measurement = epc_of_fd(fd)->measurement;
+    struct sha256 measurement = device_enclave(fd)->measurement;
     uint8_t mrenclave[SHA256_SIZE];
     sha256_final(&measurement, mrenclave);
     for (size_t i = 0; i < sizeof mrenclave; i++)

@@ -60,6 +60,7 @@ ENTERING = (
     "eenter_before_einit_is_a_general_protection_fault",
     "eresume_at_cssa_zero_is_a_general_protection_fault",
     "eenter_without_a_free_ssa_frame_is_a_general_protection_fault",
+    "an_ssa_outside_elrange_is_a_page_fault",
     "eresume_of_a_damaged_xsave_header_is_a_general_protection_fault",
     "eresume_to_a_non_canonical_address_is_a_general_protection_fault",
     "an_enclave_outlives_its_file_while_it_is_mapped",
