@@ -56,30 +56,38 @@ struct plan_op {
 
 /* Calls beyond single system calls. Strings are NUL-terminated data. */
 enum plan_call {
-    PLAN_CALL_CLONE = PLAN_CALL_BASE, /* flags, child_op: clone3; the child jumps to child_op, the parent goes on with the pid in out */
-    PLAN_CALL_SEND_PID,    /* pid: send PLAN_MSG_PID */
-    PLAN_CALL_SYNC,        /* id: send PLAN_MSG_SYNC and wait for the same message; end of file ends the walk */
-    PLAN_CALL_EXIT,        /* status */
-    PLAN_CALL_MKDIRS,      /* path, mode: the directory and its parents; an existing directory is kept */
-    PLAN_CALL_MKFILE,      /* path, mode: an empty file and its parents; an existing file of any kind but directory is kept */
-    PLAN_CALL_MASK,        /* path, fd: hide a file under the detached mount fd (/dev/null), a directory under an empty tmpfs; absent is fine */
-    PLAN_CALL_READ_ONLY,   /* path: make the tree at path read-only; absent is fine */
-    PLAN_CALL_WRITE_FILE,  /* path, bytes, size: into an existing file, in one write */
+    PLAN_CALL_CLONE = PLAN_CALL_BASE, /* flags, child_op: clone3; the child jumps to child_op, the parent goes on with
+                                         the pid in out */
+    PLAN_CALL_SEND_PID,               /* pid: send PLAN_MSG_PID */
+    PLAN_CALL_SYNC,   /* id: send PLAN_MSG_SYNC and wait for the same message; end of file ends the walk */
+    PLAN_CALL_EXIT,   /* status */
+    PLAN_CALL_MKDIRS, /* path, mode: the directory and its parents; an existing directory is kept */
+    PLAN_CALL_MKFILE, /* path, mode: an empty file and its parents; an existing file of any kind but directory is kept
+                       */
+    PLAN_CALL_MASK, /* path, fd: hide a file under the detached mount fd (/dev/null), a directory under an empty tmpfs;
+                       absent is fine */
+    PLAN_CALL_READ_ONLY,    /* path: make the tree at path read-only; absent is fine */
+    PLAN_CALL_WRITE_FILE,   /* path, bytes, size: into an existing file, in one write */
     PLAN_CALL_BOUNDING_SET, /* mask, last: drop every capability up to last that is not in mask */
-    PLAN_CALL_CHECK_CWD,   /* the working directory must lie below the root */
-    PLAN_CALL_HOME,        /* uid, word, buffer, size: HOME= from /etc/passwd into buffer, whose address goes to the 64-bit word; "/" when unknown */
-    PLAN_CALL_LOOK_UP,     /* file, path list, buffer, size: find the executable as execvp would; buffer is file itself when there is none */
-    PLAN_CALL_CONSOLE,     /* socket, word rows|columns<<16 or 0, uid, flags: new pty, its master to socket, its slave to stdio and /dev/console */
-    PLAN_CALL_WAIT_FIFO,   /* fd: wait for one byte (`rune start`) */
-    PLAN_CALL_STORE,       /* word, value: put a 32-bit value, such as an fd, into data */
-    PLAN_CALL_END_SYNC,    /* close the sync socket: from here on nobody waits for this process */
-    PLAN_CALL_EXEC,        /* path, argv, envp: execve; a failure is sent, or written to stderr once the sync socket is closed */
-    PLAN_CALL_RUNELET,     /* fd: become the runelet, argv {"init-runelet", plan fd, next op}, which goes on after this op */
-    PLAN_CALL_AGENT_EXEC,  /* socket, request, size: run in the enclave through the agent, and end as it ended */
+    PLAN_CALL_CHECK_CWD,    /* the working directory must lie below the root */
+    PLAN_CALL_HOME,    /* uid, word, buffer, size: HOME= from /etc/passwd into buffer, whose address goes to the 64-bit
+                          word; "/" when unknown */
+    PLAN_CALL_LOOK_UP, /* file, path list, buffer, size: find the executable as execvp would; buffer is file itself when
+                          there is none */
+    PLAN_CALL_CONSOLE, /* socket, word rows|columns<<16 or 0, uid, flags: new pty, its master to socket, its slave to
+                          stdio and /dev/console */
+    PLAN_CALL_WAIT_FIFO, /* fd: wait for one byte (`rune start`) */
+    PLAN_CALL_STORE,     /* word, value: put a 32-bit value, such as an fd, into data */
+    PLAN_CALL_END_SYNC,  /* close the sync socket: from here on nobody waits for this process */
+    PLAN_CALL_EXEC, /* path, argv, envp: execve; a failure is sent, or written to stderr once the sync socket is closed
+                     */
+    PLAN_CALL_RUNELET, /* fd: become the runelet, argv {"init-runelet", plan fd, next op}, which goes on after this op
+                        */
+    PLAN_CALL_AGENT_EXEC, /* socket, request, size: run in the enclave through the agent, and end as it ended */
     /* Calls of the runelet only. */
-    PLAN_CALL_PAL_LOAD,    /* struct plan_pal */
-    PLAN_CALL_PAL_INIT,    /* struct plan_pal */
-    PLAN_CALL_PAL_RUN,     /* path, argv, envp: payload, pal_destroy, exit */
+    PLAN_CALL_PAL_LOAD, /* struct plan_pal */
+    PLAN_CALL_PAL_INIT, /* struct plan_pal */
+    PLAN_CALL_PAL_RUN,  /* path, argv, envp: payload, pal_destroy, exit */
     PLAN_CALL_END,
 };
 
@@ -89,16 +97,16 @@ enum {
 
 /* What the runelet needs of an enclave configuration; pointers are relocated data offsets. */
 struct plan_pal {
-    const char *path;      /* host path of the PAL */
-    const char *args;      /* for pal_init */
-    const char *log_level; /* for pal_init */
+    const char *path;           /* host path of the PAL */
+    const char *args;           /* for pal_init */
+    const char *log_level;      /* for pal_init */
     const char *const *preload; /* libraries to load first, NULL-terminated; absent ones are only reported */
-    const char *emulator;  /* host path of libsgxemu.so, or NULL: hardware */
-    const uint8_t *seed;   /* 32 bytes for the emulator, or NULL */
-    const char *const *env; /* environment of the runelet, NULL-terminated, ENCLAVE_* removed */
-    const int32_t *signals; /* signals to forward to pal_kill, 0-terminated */
-    int32_t agent_fd;      /* listening socket */
-    int32_t flags;         /* PLAN_PAL_* */
+    const char *emulator;       /* host path of libsgxemu.so, or NULL: hardware */
+    const uint8_t *seed;        /* 32 bytes for the emulator, or NULL */
+    const char *const *env;     /* environment of the runelet, NULL-terminated, ENCLAVE_* removed */
+    const int32_t *signals;     /* signals to forward to pal_kill, 0-terminated */
+    int32_t agent_fd;           /* listening socket */
+    int32_t flags;              /* PLAN_PAL_* */
 };
 
 enum {
