@@ -173,9 +173,9 @@ static int live(struct process *process) {
         return copy(process->stdio.stdin, process->stdio.stdout);
     if (strcmp(verb, "say") == 0)
         return dprintf(process->stdio.stdout, "out %s", word) < 0 || dprintf(process->stdio.stderr, "err %s", word) < 0;
-    if (strcmp(verb, "write") == 0) /* to where nobody reads */
-        return write(process->stdio.stdout, "x", 1) < 0 ? errno : 0;
-    if (strcmp(verb, "wait") == 0) {
+    if (strcmp(verb, "lock") == 0) /* as one does who prints to a full pipe */
+        flockfile(stdout);
+    if (strcmp(verb, "wait") == 0 || strcmp(verb, "lock") == 0) {
         dprintf(process->stdio.stdout, "waiting\n");
         return wait_for_kill(process);
     }

@@ -152,6 +152,7 @@ class Runelet:
         that adds steps to the plan between loading and initialising).
         """
         self.logs: list[str] = []
+        self._created = False
         self.folder = folder
         self.agent_path = str(folder / "agent.sock")
         self._record = folder / "record"
@@ -185,10 +186,12 @@ class Runelet:
         """Wait until the runtime is initialised; the program has not begun."""
         message = self._receive()
         assert message == (MSG_SYNC, SYNC_READY), message
+        self._created = True
 
     def start(self) -> None:
         """Let the program begin."""
-        self.created()
+        if not self._created:
+            self.created()
         self._sync.send(MSG.pack(MSG_SYNC, 0, SYNC_READY, 0))
         assert self._sync.recv(1) == b""
 
