@@ -54,40 +54,58 @@ struct plan_op {
     uint64_t arg[6];
 };
 
-/* Calls beyond single system calls. Strings are NUL-terminated data. */
+/* Calls beyond single system calls: name(arguments). Strings are NUL-terminated data. */
 enum plan_call {
-    PLAN_CALL_CLONE = PLAN_CALL_BASE, /* flags, child_op: clone3; the child jumps to child_op, the parent goes on with
-                                         the pid in out */
-    PLAN_CALL_SEND_PID,               /* pid: send PLAN_MSG_PID */
-    PLAN_CALL_SYNC,   /* id: send PLAN_MSG_SYNC and wait for the same message; end of file ends the walk */
-    PLAN_CALL_EXIT,   /* status */
-    PLAN_CALL_MKDIRS, /* path, mode: the directory and its parents; an existing directory is kept */
-    PLAN_CALL_MKFILE, /* path, mode: an empty file and its parents; an existing file of any kind but directory is kept
-                       */
-    PLAN_CALL_MASK, /* path, fd: hide a file under the detached mount fd (/dev/null), a directory under an empty tmpfs;
-                       absent is fine */
-    PLAN_CALL_READ_ONLY,    /* path: make the tree at path read-only; absent is fine */
-    PLAN_CALL_WRITE_FILE,   /* path, bytes, size: into an existing file, in one write */
-    PLAN_CALL_BOUNDING_SET, /* mask, last: drop every capability up to last that is not in mask */
-    PLAN_CALL_CHECK_CWD,    /* the working directory must lie below the root */
-    PLAN_CALL_HOME,    /* uid, word, buffer, size: HOME= from /etc/passwd into buffer, whose address goes to the 64-bit
-                          word; "/" when unknown */
-    PLAN_CALL_LOOK_UP, /* file, path list, buffer, size: find the executable as execvp would; buffer is file itself when
-                          there is none */
-    PLAN_CALL_CONSOLE, /* socket, word rows|columns<<16 or 0, uid, flags: new pty, its master to socket, its slave to
-                          stdio and /dev/console */
-    PLAN_CALL_WAIT_FIFO, /* fd: wait for one byte (`rune start`) */
-    PLAN_CALL_STORE,     /* word, value: put a 32-bit value, such as an fd, into data */
-    PLAN_CALL_END_SYNC,  /* close the sync socket: from here on nobody waits for this process */
-    PLAN_CALL_EXEC, /* path, argv, envp: execve; a failure is sent, or written to stderr once the sync socket is closed
-                     */
-    PLAN_CALL_RUNELET, /* fd: become the runelet, argv {"init-runelet", plan fd, next op}, which goes on after this op
-                        */
-    PLAN_CALL_AGENT_EXEC, /* socket, request, size: run in the enclave through the agent, and end as it ended */
-    /* Calls of the runelet only. */
-    PLAN_CALL_PAL_LOAD, /* struct plan_pal */
-    PLAN_CALL_PAL_INIT, /* struct plan_pal */
-    PLAN_CALL_PAL_RUN,  /* path, argv, envp: payload, pal_destroy, exit */
+    /* clone(flags, child_op): clone3; the child jumps to child_op, the parent goes on with the pid in out */
+    PLAN_CALL_CLONE = PLAN_CALL_BASE,
+    /* send_pid(pid): sends PLAN_MSG_PID */
+    PLAN_CALL_SEND_PID,
+    /* sync(id): sends PLAN_MSG_SYNC and waits for the same message; the end of the stream ends the walk */
+    PLAN_CALL_SYNC,
+    /* exit(status) */
+    PLAN_CALL_EXIT,
+    /* mkdirs(path, mode): the directory and its parents; an existing directory is kept */
+    PLAN_CALL_MKDIRS,
+    /* mkfile(path, mode): an empty file and its parents; an existing file of any kind but directory is kept */
+    PLAN_CALL_MKFILE,
+    /* mask(path, fd): hides a file under the detached mount fd (/dev/null), a directory under an empty tmpfs; absent is
+     * fine */
+    PLAN_CALL_MASK,
+    /* read_only(path): makes the tree at path read-only; absent is fine */
+    PLAN_CALL_READ_ONLY,
+    /* write_file(path, bytes, size): into an existing file, in one write */
+    PLAN_CALL_WRITE_FILE,
+    /* bounding_set(mask, last): drops every capability up to last that is not in mask */
+    PLAN_CALL_BOUNDING_SET,
+    /* check_cwd(): the working directory must lie below the root */
+    PLAN_CALL_CHECK_CWD,
+    /* home(uid, word, buffer, size): HOME= from /etc/passwd into buffer, whose address goes to word; "/" when unknown
+     */
+    PLAN_CALL_HOME,
+    /* look_up(file, path_list, buffer, size): finds the executable as execvp would; buffer is file itself if there is
+     * none */
+    PLAN_CALL_LOOK_UP,
+    /* console(socket, rows | columns << 16 or 0, uid, PLAN_CONSOLE_*): a new pty, its master to socket, its slave to
+     * stdio and /dev/console */
+    PLAN_CALL_CONSOLE,
+    /* wait_fifo(fd): waits for one byte (`rune start`) */
+    PLAN_CALL_WAIT_FIFO,
+    /* store(word, value): puts a 32-bit value, such as an fd, into data */
+    PLAN_CALL_STORE,
+    /* end_sync(): closes the sync socket; from here on nobody waits for this process */
+    PLAN_CALL_END_SYNC,
+    /* exec(path, argv, envp): execve; a failure is sent, or written to stderr once the sync socket is closed */
+    PLAN_CALL_EXEC,
+    /* runelet(fd): becomes the runelet, argv {"init-runelet", plan fd, next op}, which goes on after this op */
+    PLAN_CALL_RUNELET,
+    /* agent_exec(socket, request, size): runs in the enclave through the agent, and ends as it ended */
+    PLAN_CALL_AGENT_EXEC,
+    /* The rest is the runelet's. pal_load(struct plan_pal), before the pivot */
+    PLAN_CALL_PAL_LOAD,
+    /* pal_init(struct plan_pal), in the container */
+    PLAN_CALL_PAL_INIT,
+    /* pal_run(path, argv, envp): the payload, pal_destroy, exit */
+    PLAN_CALL_PAL_RUN,
     PLAN_CALL_END,
 };
 
