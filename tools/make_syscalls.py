@@ -34,6 +34,9 @@ NEWER = {
     "file_getattr": 468,
     "file_setattr": 469,
 }
+# Of x86-64 alone, also not of x32 (arch/x86/entry/syscalls/syscall_64.tbl); map_shadow_stack is i386's as well.
+NEWER_64 = {"uretprobe": 335, "uprobe": 336}
+NOT_X32 = {"map_shadow_stack"}
 BEGIN, END = 'TABLE = """\\\n', '"""\n'
 
 
@@ -50,6 +53,9 @@ def read_header(name: str) -> dict[str, int]:
 def main() -> None:
     """Write the table into the module, between its quotes."""
     tables = [read_header(f"unistd_{abi}.h") for abi in ("64", "32", "x32")]
+    tables[0] |= NEWER_64
+    for name in NOT_X32:
+        tables[2].pop(name, None)
     names = sorted(set().union(*tables), key=lambda name: (tables[0].get(name, 1 << 20), name))
     lines, line = [], ""
     for name in names:

@@ -4,9 +4,14 @@ Per architecture a decision tree over sorted ranges of system call numbers; cond
 a quarter of the instructions of a list of comparisons, and compiles in half a millisecond.
 
 Meaning, where the spec leaves it open, is libseccomp's and runc's: x86-64 is always judged; architectures that are not
-listed are killed; names the table does not know are left out; a rule with two conditions on one argument is two rules.
-Of several rules for one system call those with conditions come first, in their order, then the last without. System
-calls newer than all that the profile names get ENOSYS, so that programs fall back instead of failing.
+listed are killed; names the table does not know are left out, and so are rules whose action is the default one; a rule
+with two conditions on one argument is two rules. Of several rules for one system call the first without conditions
+stands for all. System calls newer than all that the profile names get ENOSYS, so that programs fall back instead of
+failing.
+
+Where that would let through what a profile means to deny, this compiler is stricter: of several conditions that hold,
+the strictest action counts, whatever their order; and what i386 programs ask for through socketcall and ipc, whose
+arguments a filter cannot see, is allowed only by rules without conditions, but denied by any.
 
 runtime-spec: config-linux.md "Seccomp". linux/seccomp.h, linux/filter.h. Hot path.
 """
@@ -21,7 +26,7 @@ from inclavare.linux.syscalls import X32_BIT, numbers
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
-    from inclavare.oci.seccomp import Seccomp, SeccompArg, SeccompSyscall
+    from inclavare.oci.seccomp import Seccomp, SeccompSyscall
 
 EPERM = 1
 ENOSYS = 38
@@ -39,6 +44,17 @@ JGT = 0x25
 JGE = 0x35
 AND = 0x54
 RET = 0x06
+JUMP_MAX = 255  # of a conditional jump
+LOW = 0xFFFF_FFFF
+# operator: jump that compares, and whether the condition holds when the comparison does
+NARROW = {
+    "SCMP_CMP_EQ": (JEQ, True),
+    "SCMP_CMP_NE": (JEQ, False),
+    "SCMP_CMP_GT": (JGT, True),
+    "SCMP_CMP_LE": (JGT, False),
+    "SCMP_CMP_GE": (JGE, True),
+    "SCMP_CMP_LT": (JGE, False),
+}
 
 OFFSET_NR = 0
 OFFSET_ARCH = 4
@@ -65,8 +81,23 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
 
+# linux/net.h and linux/ipc.h: what i386 also calls by a number in the first argument of socketcall(2) or ipc(2).
+MULTIPLEXED = {
+    "socketcall": (
+        *("", "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send"),
+        *("recv", "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4"),
+        *("recvmmsg", "sendmmsg"),
+    ),
+    "ipc": (
+        *("", "semop", "semget", "semctl", "semtimedop", "", "", "", "", "", "", "msgsnd", "msgrcv", "msgget"),
+        *("msgctl", "", "", "", "", "", "", "shmat", "shmdt", "shmget", "shmctl"),
+    ),
+}
+CALL_MASK = 0xFFFF  # ipc(2) takes the upper half of its first argument for a version
+
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, k
-Alternative = tuple[tuple["SeccompArg", ...], int]  # all these conditions, then this return value
+Condition = tuple[int, str, int, int]  # index of the argument, operator, value, second value
+Alternative = tuple[tuple[Condition, ...], int]  # all these conditions, then this return value
 Leaf = tuple[tuple[Alternative, ...], int]  # alternatives in order, else this return value
 
 
@@ -75,17 +106,19 @@ def compile_filter(profile: Seccomp) -> bytes:
     default = _return_value(profile.default_action, profile.default_errno_ret)
     native, i386, x32 = numbers()
     listed = profile.architectures
-    x32_code = _judge(profile, x32, default) if "SCMP_ARCH_X32" in listed else [(RET, 0, 0, RET_KILL_THREAD)]
+    x32_code: list[Instruction] = [(RET, 0, 0, RET_KILL_THREAD)]
+    if "SCMP_ARCH_X32" in listed:
+        x32_code = _judge(profile, x32, default, narrow=True)
     code: list[Instruction] = [(LD_ABS, 0, 0, OFFSET_ARCH)]
     code_64: list[Instruction] = [
         (LD_ABS, 0, 0, OFFSET_NR),
         (JEQ, 0, 1, 0xFFFF_FFFF),  # a tracer took the call away
         (RET, 0, 0, default),
-        *_branch(JGE, X32_BIT, x32_code, _judge(profile, native, default)),
+        *_branch(JGE, X32_BIT, x32_code, _judge(profile, native, default, narrow=False)),
     ]
     code_32: list[Instruction] = [(RET, 0, 0, RET_KILL_THREAD)]
     if "SCMP_ARCH_X86" in listed:
-        inner = [(LD_ABS, 0, 0, OFFSET_NR), *_judge(profile, i386, default)]
+        inner = [(LD_ABS, 0, 0, OFFSET_NR), *_judge(profile, i386, default, narrow=True)]
         code_32 = _branch(JEQ, AUDIT_ARCH_I386, inner, code_32)
     code += _branch(JEQ, AUDIT_ARCH_X86_64, code_64, code_32)
     if len(code) > BPF_MAXINSNS:
@@ -112,7 +145,7 @@ def filter_flags(profile: Seccomp) -> int:
     bits = 0
     for flag in profile.flags:
         bits |= FLAGS[flag]
-    return bits
+    return bits & ~k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # of notifications, and the kernel refuses it without
 
 
 def _return_value(action: str, errno_ret: int | None) -> int:
@@ -123,18 +156,19 @@ def _return_value(action: str, errno_ret: int | None) -> int:
     return RETURNS[action]
 
 
-def _judge(profile: Seccomp, table: dict[str, int], default: int) -> list[Instruction]:
-    """Code for one architecture, with the number in the accumulator."""
+def _judge(profile: Seccomp, table: dict[str, int], default: int, *, narrow: bool) -> list[Instruction]:
+    """Code for one architecture, with the number in the accumulator. `narrow`: its arguments have 32 bits."""
     leaves = _leaves(profile, table, default)
-    first = X32_BIT if any(number >= X32_BIT for number in leaves) else 0
+    first = X32_BIT if any(number >= X32_BIT for number in table.values()) else 0
     ranges: list[tuple[int, Leaf]] = [(first, ((), default))]
     for number in sorted(leaves):
         if leaves[number] != ranges[-1][1]:
             ranges.append((number, leaves[number]))
         if number + 1 not in leaves and ranges[-1][1] != ((), default):
             ranges.append((number + 1, ((), default)))
-    if leaves and profile.default_action not in PERMISSIVE and default != RET_ENOSYS:
-        newest = max(leaves) + 1
+    named = [table[name] for rule in profile.syscalls for name in rule.names if name in table]
+    if named and profile.default_action not in PERMISSIVE and default != RET_ENOSYS:
+        newest = max(named) + 1
         if ranges[-1][0] == newest:
             ranges.pop()
         ranges.append((newest, ((), RET_ENOSYS)))
@@ -143,101 +177,137 @@ def _judge(profile: Seccomp, table: dict[str, int], default: int) -> list[Instru
         for index in range(len(ranges))
         if index + 1 == len(ranges) or ranges[index][0] != ranges[index + 1][0]
     ]
-    return _tree(kept)
+    return _tree(kept, narrow=narrow)
 
 
 def _leaves(profile: Seccomp, table: dict[str, int], default: int) -> dict[int, Leaf]:
-    """What to do for each number that the profile names."""
-    leaves: dict[int, Leaf] = {}
+    """What to do for each number that a rule is about."""
+    multiplexed = _multiplexed(table)
+    always: dict[int, int] = {}
+    sometimes: dict[int, list[Alternative]] = {}
     for rule in profile.syscalls:
         value = _return_value(rule.action, rule.errno_ret)
+        if value == default:
+            continue
+        groups = _groups(rule)
         for name in rule.names:
             number = table.get(name)
-            if number is None:
-                continue
-            alternatives, otherwise = leaves.get(number, ((), default))
-            if rule.args:
-                leaves[number] = ((*alternatives, *_alternatives(rule, value)), otherwise)
-            else:
-                leaves[number] = (alternatives, value)
-    return {number: _simplify(leaf) for number, leaf in leaves.items()}
+            if number is not None:
+                if groups:
+                    sometimes.setdefault(number, []).extend([(group, value) for group in groups])
+                else:
+                    always.setdefault(number, value)
+            if name in multiplexed and (not groups or _strictness(value) < _strictness(default)):
+                carrier, condition = multiplexed[name]
+                sometimes.setdefault(carrier, []).append(((condition,), value))
+    leaves: dict[int, Leaf] = {}
+    for number, alternatives in sometimes.items():
+        alternatives.sort(key=lambda alternative: _strictness(alternative[1]))
+        leaves[number] = (tuple(alternatives), default)
+    for number, value in always.items():
+        leaves[number] = ((), value)
+    return leaves
 
 
-def _alternatives(rule: SeccompSyscall, value: int) -> list[Alternative]:
-    indices = [condition.index for condition in rule.args]
-    if len(set(indices)) < len(indices):
-        return [((condition,), value) for condition in rule.args]
-    return [(tuple(rule.args), value)]
+def _multiplexed(table: dict[str, int]) -> dict[str, tuple[int, Condition]]:
+    """Give for each name that a table's ABI multiplexes: (the multiplexer's number, what its first argument is)."""
+    return {
+        name: (table[by], (0, "SCMP_CMP_MASKED_EQ", CALL_MASK if by == "ipc" else LOW, call))
+        for by, names in MULTIPLEXED.items()
+        if by in table
+        for call, name in enumerate(names)
+        if name
+    }
 
 
-def _simplify(leaf: Leaf) -> Leaf:
-    """Conditions that change nothing need no code."""
-    alternatives, otherwise = leaf
-    while alternatives and alternatives[-1][1] == otherwise:
-        alternatives = alternatives[:-1]
-    return alternatives, otherwise
+def _groups(rule: SeccompSyscall) -> list[tuple[Condition, ...]]:
+    """Give the conditions of a rule: one group whose conditions must all hold, or several of one each."""
+    conditions = [(condition.index, condition.op, condition.value, condition.value_two) for condition in rule.args]
+    if len({condition[0] for condition in conditions}) < len(conditions):
+        return [(condition,) for condition in conditions]
+    return [tuple(conditions)] if conditions else []
 
 
-def _tree(ranges: list[tuple[int, Leaf]]) -> list[Instruction]:
+def _strictness(value: int) -> int:
+    """Order actions as the kernel does when several filters answer: the smallest counts."""
+    action = value & 0xFFFF_0000
+    return action - (1 << 32) if action >> 31 else action
+
+
+def _tree(ranges: list[tuple[int, Leaf]], *, narrow: bool) -> list[Instruction]:
     """Binary search: ranges[i] begins at its number and goes to the next."""
     if len(ranges) == 1:
-        return _leaf(ranges[0][1])
+        return _leaf(ranges[0][1], narrow=narrow)
     middle = len(ranges) // 2
-    return _branch(JGE, ranges[middle][0], _tree(ranges[middle:]), _tree(ranges[:middle]))
+    return _branch(JGE, ranges[middle][0], _tree(ranges[middle:], narrow=narrow), _tree(ranges[:middle], narrow=narrow))
 
 
 def _branch(jump: int, value: int, then: list[Instruction], otherwise: list[Instruction]) -> list[Instruction]:
     """If A compares to value so, `then`, else `otherwise`. Both must end in returns."""
-    if len(otherwise) <= 255:
+    if len(otherwise) <= JUMP_MAX:
         return [(jump, len(otherwise), 0, value), *otherwise, *then]
-    if len(then) <= 255:
+    if len(then) <= JUMP_MAX:
         return [(jump, 0, len(then), value), *then, *otherwise]
     return [(jump, 0, 1, value), (JA, 0, 0, len(otherwise)), *otherwise, *then]
 
 
-def _leaf(leaf: Leaf) -> list[Instruction]:
+def _leaf(leaf: Leaf, *, narrow: bool) -> list[Instruction]:
     code: list[Instruction] = []
     alternatives, otherwise = leaf
     for conditions, value in alternatives:
-        code += _alternative(conditions, value)
+        code += _alternative(conditions, value, narrow=narrow)
     return [*code, (RET, 0, 0, otherwise)]
 
 
-def _alternative(conditions: tuple[SeccompArg, ...], value: int) -> list[Instruction]:
+def _alternative(conditions: tuple[Condition, ...], value: int, *, narrow: bool) -> list[Instruction]:
     """Return `value` when all conditions hold, else fall through behind the last instruction."""
     code: list[Instruction] = [(RET, 0, 0, value)]
     for condition in reversed(conditions):
-        code = _condition(condition, code)
+        code = _narrow(condition, code) if narrow and _fits(condition) else _wide(condition, code)
     return code
 
 
-def _condition(condition: SeccompArg, then: list[Instruction]) -> list[Instruction]:
-    """Put the test in front of `then`; when it fails, jump behind it. Arguments are 64 bits, the machine has 32."""
-    low_at = OFFSET_ARGS + 8 * condition.index
-    high_at = low_at + 4
-    value = condition.value
-    op = condition.op
+def _fits(condition: Condition) -> bool:
+    """Tell whether a 32-bit argument can have the value compared with, maybe as a negative number."""
+    _, op, value, _ = condition
+    return op == "SCMP_CMP_MASKED_EQ" or value >> 32 == 0 or value >> 31 == 0x1_FFFF_FFFF
+
+
+def _narrow(condition: Condition, then: list[Instruction]) -> list[Instruction]:
+    """Put the test of a 32-bit argument in front of `then`; when it fails, jump behind it."""
+    index, op, value, wanted = condition
     size = len(then)
+    low = value & LOW
+    load: Instruction = (LD_ABS, 0, 0, OFFSET_ARGS + 8 * index)
     if op == "SCMP_CMP_MASKED_EQ":
-        wanted = condition.value_two
+        return [load, (AND, 0, 0, low), (JEQ, 0, size, wanted & low), *then]
+    jump, holds = NARROW[op]
+    return [load, (jump, 0, size, low) if holds else (jump, size, 0, low), *then]
+
+
+def _wide(condition: Condition, then: list[Instruction]) -> list[Instruction]:
+    """Put the test of a 64-bit argument in front of `then`; when it fails, jump behind it. The machine has 32 bits."""
+    index, op, value, wanted = condition
+    size = len(then)
+    high, low = value >> 32, value & LOW
+    load_low: Instruction = (LD_ABS, 0, 0, OFFSET_ARGS + 8 * index)
+    load_high: Instruction = (LD_ABS, 0, 0, OFFSET_ARGS + 8 * index + 4)
+    if op == "SCMP_CMP_MASKED_EQ":
         return [
-            (LD_ABS, 0, 0, high_at),
-            (AND, 0, 0, value >> 32),
-            (JEQ, 0, size + 3, wanted >> 32),
-            (LD_ABS, 0, 0, low_at),
-            (AND, 0, 0, value & 0xFFFF_FFFF),
-            (JEQ, 0, size, wanted & 0xFFFF_FFFF),
+            load_high,
+            (AND, 0, 0, high),
+            (JEQ, 0, size + 3, wanted >> 32 & high),
+            load_low,
+            (AND, 0, 0, low),
+            (JEQ, 0, size, wanted & low),
             *then,
         ]
-    high, low = value >> 32, value & 0xFFFF_FFFF
-    load_high, load_low = (LD_ABS, 0, 0, high_at), (LD_ABS, 0, 0, low_at)
     if op == "SCMP_CMP_EQ":
         return [load_high, (JEQ, 0, size + 2, high), load_low, (JEQ, 0, size, low), *then]
     if op == "SCMP_CMP_NE":
         return [load_high, (JEQ, 0, 2, high), load_low, (JEQ, size, 0, low), *then]
-    greater = op in ("SCMP_CMP_GT", "SCMP_CMP_GE")
-    jump = JGT if op in ("SCMP_CMP_GT", "SCMP_CMP_LE") else JGE
     # A larger high word decides for greater, an unequal (so smaller) one against it.
+    jump, greater = NARROW[op]
     when_greater, when_smaller = (0, size) if greater else (size, 0)
     return [
         load_high,
