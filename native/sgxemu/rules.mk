@@ -53,10 +53,10 @@ NATIVE_TEST += $(SGX_TEST)/host
 SGX_TEST_BUILDER := $(patsubst %,native/sgxemu/%.c,device epc einit keys xstate cmac sha256 rsa3)
 SGX_TEST_SANITIZE := $(CFLAGS_COMMON) -g -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
 
-$(BUILD)/sgx-measure: $(SGX_TEST_SOURCES)/measure.c $(SGX_TEST_BUILDER) $(SGXEMU_HEADERS) | $(BUILD)
+$(BUILD)/sgx-measure: $(SGX_TEST_SOURCES)/measure.c $(SGX_TEST_BUILDER) $(SGXEMU_HEADERS) native/sgxemu/rules.mk | $(BUILD)
 	$(CC) $(SGX_TEST_SANITIZE) -o $@ $(filter %.c,$^)
 
-$(SGX_TEST)/sigstruct-verify: $(SGX_TEST_SOURCES)/sigstruct_verify.c $(SGX_TEST_BUILDER) $(SGXEMU_HEADERS) | $(SGX_TEST)
+$(SGX_TEST)/sigstruct-verify: $(SGX_TEST_SOURCES)/sigstruct_verify.c $(SGX_TEST_BUILDER) $(SGXEMU_HEADERS) native/sgxemu/rules.mk | $(SGX_TEST)
 	$(CC) $(SGX_TEST_SANITIZE) -o $@ $(filter %.c,$^)
 
 $(SGX_TEST)/hardware: $(SGX_TEST_SOURCES)/hardware.c $(BUILD)/libsgxbackend.a | $(SGX_TEST)

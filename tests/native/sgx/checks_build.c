@@ -291,6 +291,16 @@ static void eadd_refuses_a_wrong_tcs(void) {
     }
 }
 
+static void eadd_resets_the_tcs_before_it_is_measured(void) {
+    struct image image = open_image(NULL);
+    struct sgx_tcs *tcs = (struct sgx_tcs *)image.data;
+    tcs->state = 1, tcs->flags = 1, tcs->cssa = 1, tcs->aep = 0x1000;
+    struct enclave_host enclave = create_enclave(&image);
+    EXPECT_EQUAL(init_enclave(&enclave, &image), 0);
+    map_enclave(&enclave, &image);
+    EXPECT_EQUAL(call(enclave.tcs[0], CALL_SUM, 0, 0, 0), 0);
+}
+
 /* ---- mmap and open ---- */
 
 static void mmap_gives_no_more_than_the_page_s_permissions(void) {
@@ -380,6 +390,7 @@ const struct check build_checks[] = {
     CHECK(ecreate_refuses_a_wrong_secs),
     CHECK(ioctls_out_of_order_are_refused),
     CHECK(add_pages_refuses_wrong_arguments),
+    CHECK(eadd_resets_the_tcs_before_it_is_measured),
     CHECK(eadd_refuses_a_wrong_tcs),
     CHECK(mmap_gives_no_more_than_the_page_s_permissions),
     CHECK(the_device_can_be_mapped_before_create_to_find_room),

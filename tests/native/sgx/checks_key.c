@@ -189,6 +189,26 @@ static void kss_policies_need_kss_and_count(void) {
     EXPECT_EQUAL(key_code(&kss, &request, &key), SGX_INVALID_ISVSVN);
 }
 
+/* Two products of one signer, which also differ in family, product and configuration identity. */
+static void siblings_share_the_keys_that_do_not_depend_on_their_difference(void) {
+    static const uint16_t telling[] = {SGX_KEYPOLICY_CONFIGID, SGX_KEYPOLICY_ISVFAMILYID, SGX_KEYPOLICY_ISVEXTPRODID};
+    struct enclave_host sibling;
+    enclave = load_enclave("kss");
+    sibling = load_enclave("kss_sibling");
+    struct sgx_keyrequest request = seal_request(SGX_KEYPOLICY_MRSIGNER);
+    EXPECT(!same(key_of(&enclave, &request), key_of(&sibling, &request)), "ISVPRODID does not count");
+    request.keypolicy |= SGX_KEYPOLICY_NOISVPRODID;
+    EXPECT(same(key_of(&enclave, &request), key_of(&sibling, &request)), "ISVPRODID counts in spite of the policy");
+    for (size_t i = 0; i < sizeof telling / sizeof *telling; i++) {
+        request = seal_request(SGX_KEYPOLICY_MRSIGNER | SGX_KEYPOLICY_NOISVPRODID | telling[i]);
+        EXPECT(!same(key_of(&enclave, &request), key_of(&sibling, &request)), "policy %#x does not count", telling[i]);
+    }
+    /* CONFIGSVN counts with CONFIGID only. */
+    struct sgx_keyrequest older = request = seal_request(SGX_KEYPOLICY_CONFIGID);
+    request.configsvn = 5;
+    EXPECT(!same(key_of(&enclave, &request), key_of(&enclave, &older)), "CONFIGSVN does not count");
+}
+
 static void provisioning_keys_need_the_attribute(void) {
     struct image image = open_image("provision");
     struct key key;
@@ -275,6 +295,7 @@ const struct check key_checks[] = {
     CHECK(seal_keys_belong_to_the_enclave_or_to_its_signer),
     CHECK(seal_keys_of_lower_versions_only),
     CHECK(kss_policies_need_kss_and_count),
+    CHECK(siblings_share_the_keys_that_do_not_depend_on_their_difference),
     CHECK(provisioning_keys_need_the_attribute),
     CHECK(wrong_operands_of_enclu_fault),
     {NULL, NULL},

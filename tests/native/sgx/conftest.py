@@ -44,6 +44,7 @@ VARIANTS = {
     "kss": Identity(
         attributes=KSS, isvfamilyid=b"F" * 16, isvextprodid=b"E" * 16, configid=b"C" * 64, configsvn=5
     ),
+    "kss_sibling": Identity(attributes=KSS, isvprodid=8, configsvn=5),
 }  # fmt: skip
 
 

@@ -141,9 +141,14 @@ static uint64_t count_changes(uint64_t turns) {
 }
 
 static uint64_t make_syscalls(uint64_t count, uint64_t number) {
-    uint64_t caught = 0;
-    for (uint64_t i = 0; i < count; i++)
+    uint64_t caught = 0, kept;
+    for (uint64_t i = 0; i < count; i++) {
+        __asm__ volatile("movq %0, %%xmm7" : : "r"(i));
         caught += TRY("syscall", number, 0, 0, 0) == SYSCALL_ANSWER + number;
+        __asm__ volatile("movq %%xmm7, %0" : "=r"(kept));
+        if (kept != i) /* resuming must bring vector registers back too */
+            return CAUGHT;
+    }
     return caught;
 }
 

@@ -99,5 +99,6 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof mrenclave; i++)
         printf("%02x", mrenclave[i]);
     putchar('\n');
+    free(image);
     return 0;
 }

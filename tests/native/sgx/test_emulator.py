@@ -39,6 +39,7 @@ BUILDING = (
     "ecreate_refuses_a_wrong_secs",
     "ioctls_out_of_order_are_refused",
     "add_pages_refuses_wrong_arguments",
+    "eadd_resets_the_tcs_before_it_is_measured",
     "eadd_refuses_a_wrong_tcs",
     "mmap_gives_no_more_than_the_page_s_permissions",
     "the_device_can_be_mapped_before_create_to_find_room",
@@ -86,6 +87,7 @@ REPORTS_AND_KEYS = (
     "seal_keys_belong_to_the_enclave_or_to_its_signer",
     "seal_keys_of_lower_versions_only",
     "kss_policies_need_kss_and_count",
+    "siblings_share_the_keys_that_do_not_depend_on_their_difference",
     "provisioning_keys_need_the_attribute",
     "wrong_operands_of_enclu_fault",
 )
