@@ -180,7 +180,10 @@ static struct fault fault_of(const ucontext_t *context) {
 }
 
 /* The signal by which the kernel tells a host without the vDSO of an exception. */
-static int describe_fault(siginfo_t *info, int sig, struct fault fault, const ucontext_t *context) {
+static int describe_fault(siginfo_t *info, int sig, struct fault fault, ucontext_t *context) {
+    REGISTER(context, TRAPNO) = fault.vector;
+    REGISTER(context, ERR) = fault.code;
+    REGISTER(context, CR2) = (greg_t)(fault.address & ~(SGX_PAGE_SIZE - 1));
     info->si_addr = (void *)REGISTER(context, RIP);
     switch (fault.vector) {
     case X86_UD:

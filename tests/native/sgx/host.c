@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * usage: host [--zero | --refuse] CHECK: run one check of the emulator. --zero puts enclaves at base 0, --refuse loads
- * the emulator where Syscall User Dispatch cannot be armed.
+ * usage: host [--zero | --refuse | --hardware] CHECK: run one check of the emulator.
+ *
+ * --zero puts enclaves at base 0. --refuse loads the emulator where Syscall User Dispatch cannot be armed. --hardware
+ * enters with the hardware backend's own ENCLU instruction, which the emulator then traps: the nearest thing to
+ * hardware.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -14,6 +17,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "../../../native/sgxemu/hw.h"
 
 const struct sgx_backend *backend;
 bool at_base_zero;
@@ -193,11 +198,24 @@ int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "--refuse") == 0)
         refuse_dispatch();
     signal(SIGUSR2, on_early_signal); /* before the emulator takes over */
-    load_emulator();
+    if (argc > 2 && strcmp(argv[1], "--hardware") == 0) {
+        EXPECT(!vdso_symbol("__vdso_sgx_enter_enclave"),
+               "the kernel has the vDSO's entry, which would be used instead");
+        hw_sigaction(SIGUSR1, NULL, NULL); /* its fault handlers come first, and the emulator calls them */
+        load_emulator();
+        static struct sgx_backend mixed;
+        mixed = *backend;
+        mixed.enter = hw_backend.enter;
+        backend = &mixed;
+    } else {
+        load_emulator();
+    }
     for (size_t group = 0; group < sizeof groups / sizeof *groups; group++)
         for (const struct check *check = groups[group]; check->name; check++)
             if (strcmp(check->name, name) == 0) {
                 check->run();
+                EXPECT(backend->enter != hw_backend.enter || stats().eenter_direct == 0,
+                       "the emulator's entry was used");
                 printf("ok %s\n", name);
                 return 0;
             }

@@ -143,6 +143,15 @@ AT_BASE_ZERO = (
     "a_forked_child_shares_the_enclave",
     "as_many_threads_as_tcs_run_at_once",
 )
+# The hardware backend's entry: exceptions reach it as signals, and it makes results of them.
+HARDWARE_ENTRY = (
+    *(check for check in ENTERING if check != "a_call_returns_its_answer"),
+    *(check for check in EXCEPTIONS if not check.startswith("without_the_vdso")),
+    *REPORTS_AND_KEYS,
+    "a_syscall_is_an_undefined_instruction",
+    "calls_with_exceptions_survive_a_storm_of_signals",
+    "segment_bases_the_enclave_set_itself_survive_exits",
+)
 
 
 def expect_ok(result: subprocess.CompletedProcess[str]) -> None:
@@ -163,6 +172,14 @@ def test_running(run_host: Run, check: str) -> None:
 @pytest.mark.parametrize("check", AT_BASE_ZERO)
 def test_running_at_base_zero(run_host: Run, check: str) -> None:
     expect_ok(run_host("--zero", check))
+
+
+@pytest.mark.parametrize("check", HARDWARE_ENTRY)
+def test_the_hardware_backend_s_own_enclu_and_fault_handler(run_host: Run, check: str) -> None:
+    result = run_host("--hardware", check)
+    if "the kernel has the vDSO's entry" in result.stderr:
+        pytest.skip("the hardware backend uses the vDSO's entry on this kernel")
+    expect_ok(result)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_a_quotient_too_small_by_one_is_refused(programs: Path) -> None:
             assert verdicts(programs, bytes(changed)) == [INVALID_SIGNATURE]
 
 
+def test_a_signature_above_the_modulus_is_refused_though_its_cube_is_right(programs: Path) -> None:
+    sigstruct = bytearray((VECTORS / "intel_pce.sigstruct.bin").read_bytes())
+    modulus = int.from_bytes(sigstruct[128:512], "little")
+    signature = int.from_bytes(sigstruct[516:900], "little") + modulus
+    q1, remainder = divmod(signature * signature, modulus)
+    q2 = signature * remainder // modulus
+    for start, number in ((516, signature), (1040, q1), (1424, q2)):
+        sigstruct[start : start + 384] = number.to_bytes(384, "little")
+    assert verdicts(programs, bytes(sigstruct)) == [INVALID_SIGNATURE]
+
+
 def test_a_signature_that_is_not_below_the_modulus_is_refused(programs: Path) -> None:
     sigstruct = bytearray((VECTORS / SIGSTRUCTS[0]).read_bytes())
     sigstruct[516:900] = sigstruct[128:512]
