@@ -6,8 +6,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 __attribute__((format(printf, 2, 3))) static void say(struct sentence *why, const char *format, ...) {
     va_list list;
@@ -38,29 +36,10 @@ static void flush_stdout(void) {
     }
 }
 
-/* The library's constructors run with rune's rights, and an image may choose the path (decision 6). An absent file is
- * left to dlopen, which has the words for it. */
-static int check_owner(const char *path, struct sentence *why) {
-    struct stat status;
-    if (stat(path, &status) < 0)
-        return 0;
-    if (status.st_uid != 0 && status.st_uid != geteuid())
-        say(why, "%s belongs to user %u, not to root: it would run with root's rights", path, status.st_uid);
-    else if (status.st_mode & (S_IWGRP | S_IWOTH))
-        say(why, "%s has mode %o, so that others than its owner can write it: it would run with root's rights", path,
-            status.st_mode & 07777);
-    else
-        return 0;
-    return -EACCES;
-}
-
 int host_load(struct host *host, const struct plan_pal *pal, struct sentence *why) {
     pthread_mutex_init(&host->kill_lock, NULL);
     host->path = pal->path;
     host->wait_status = pal->flags & PLAN_PAL_WAIT_STATUS;
-    int result = check_owner(pal->path, why);
-    if (result < 0)
-        return result;
     host->library = dlopen(pal->path, RTLD_NOW);
     if (host->library)
         return 0;

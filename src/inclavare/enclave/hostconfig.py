@@ -11,8 +11,8 @@ Hot path: TOML is read only when the file is there.
 from __future__ import annotations
 
 import os
-import stat
 
+from inclavare.enclave.trust import require_trusted
 from inclavare.errors import EnclaveError
 
 PATH = "/etc/inclavare-containers/config.toml"
@@ -42,7 +42,7 @@ def read(path: str = PATH) -> HostConfig:
     import tomllib  # noqa: PLC0415  # only hosts with a configuration pay for it
 
     try:
-        _check_trust(path, os.fstat(fd))
+        require_trusted(path, os.fstat(fd))
     except EnclaveError:
         os.close(fd)
         raise
@@ -60,18 +60,6 @@ def read(path: str = PATH) -> HostConfig:
     for name, value in settings.items():
         _set(config, path, name, value)
     return config
-
-
-def _check_trust(path: str, status: os.stat_result) -> None:
-    """Who can change this file decides whether enclaves are real, so nobody but root (or who runs rune) may."""
-    if not stat.S_ISREG(status.st_mode):
-        raise EnclaveError(f"{path} is not a regular file")
-    if status.st_uid not in (0, os.geteuid()):
-        raise EnclaveError(f"{path} belongs to user {status.st_uid}, not to root", f"chown root {path}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise EnclaveError(
-            f"{path} has mode {stat.S_IMODE(status.st_mode):o}: others than its owner can write it", f"chmod 644 {path}"
-        )
 
 
 def _set(config: HostConfig, path: str, name: str, value: object) -> None:

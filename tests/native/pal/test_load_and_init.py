@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -186,28 +185,6 @@ def test_what_cannot_be_loaded_is_named_with_the_loaders_words(
         library.write_bytes(content)
     failure = start(library).fails()
     assert (failure.step, failure.text) == (0, f"failed to load {library}, dlerror: {library}: {words}")
-
-
-@as_root
-def test_a_library_of_another_user_is_not_loaded(start: Start, recorder: Recorder, tmp_path: Path) -> None:
-    library = Path(shutil.copy(recorder(2), tmp_path))
-    os.chown(library, 1000, 1000)
-    runelet = start(library)
-    assert runelet.fails().text == f"{library} belongs to user 1000, not to root: it would run with root's rights"
-    assert runelet.calls() == []
-
-
-@pytest.mark.parametrize("mode", [0o775, 0o757, 0o666])
-def test_a_library_that_others_can_write_is_not_loaded(
-    start: Start, recorder: Recorder, tmp_path: Path, mode: int
-) -> None:
-    library = Path(shutil.copy(recorder(2), tmp_path))
-    library.chmod(mode)
-    runelet = start(library)
-    assert runelet.fails().text == (
-        f"{library} has mode {mode:o}, so that others than its owner can write it: it would run with root's rights"
-    )
-    assert runelet.calls() == []
 
 
 def test_a_thread_of_the_constructor_is_refused_because_it_would_stay_privileged(
