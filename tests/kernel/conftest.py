@@ -147,7 +147,7 @@ class Rune:
 
     def leftovers(self) -> list[str]:
         """What is on the machine that a container of ours could have left."""
-        left = [str(path) for path in self.root.glob("*")] if self.root.exists() else []
+        left = [str(path) for path in self.root.glob("[!.]*")] if self.root.exists() else []
         left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.directory) in line]
         for directory, names, _ in os.walk("/sys/fs/cgroup"):
             if "inclavare-test" in names:
