@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -162,6 +163,31 @@ static void a_child_with_its_parent_s_pid_is_armed(void) {
     expect_success(first);
 }
 
+static void set_next_tid(int tid) {
+    int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    char text[16];
+    int size = snprintf(text, sizeof text, "%d", tid - 1);
+    EXPECT(fd >= 0 && write(fd, text, (size_t)size) == size, "ns_last_pid: %s", strerror(errno));
+    close(fd);
+}
+
+/* A thread with the id, and the slot, of one that ended. */
+static void a_thread_with_an_earlier_thread_s_id_is_armed(void) {
+    enclave = load_enclave(NULL);
+    EXPECT(unshare(CLONE_NEWPID) == 0, "unshare: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < 3; i++) {
+            pthread_t thread;
+            set_next_tid(77);
+            pthread_create(&thread, NULL, make_syscalls_in_thread, (void *)enclave.tcs[0]);
+            pthread_join(thread, NULL);
+        }
+        _exit(0);
+    }
+    expect_success(child);
+}
+
 /* ---- Arming that fails ---- */
 
 static void filter_dispatch(int error) {
@@ -218,6 +244,7 @@ const struct check syscall_checks[] = {
     CHECK(new_threads_are_armed),
     CHECK(a_forked_child_is_armed),
     CHECK(a_vforked_child_is_armed_and_so_is_its_parent),
+    CHECK(a_thread_with_an_earlier_thread_s_id_is_armed),
     CHECK(a_child_with_its_parent_s_pid_is_armed),
     CHECK(an_enclave_is_not_entered_when_arming_is_refused),
     CHECK(an_enclave_is_not_entered_when_arming_has_no_effect),
