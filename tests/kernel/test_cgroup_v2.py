@@ -47,8 +47,8 @@ def hierarchy(bundle: Bundle) -> Iterator[str]:
         parent.rmdir()
 
 
-def _run(rune: Rune, bundle: Bundle, hierarchy: str) -> subprocess.CompletedProcess[str]:
-    command = rune.command("run", "--bundle", bundle.write(), "c")
+def _run(rune: Rune, bundle: Bundle, hierarchy: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = rune.command("run", *options, "--bundle", bundle.write(), "c")
     return subprocess.run(
         ["unshare", "--mount", "sh", "-c", PREPARE, "sh", rune.directory / "cgroup2", hierarchy, *command],
         stdin=subprocess.DEVNULL,
@@ -102,3 +102,9 @@ def test_the_cgroup_mount_shows_the_group(rune: Rune, bundle: Bundle, hierarchy:
     )
     done = _run(rune, bundle, hierarchy)
     assert done.stdout == "3\n0::/\n1\n", done.stderr
+
+
+def test_a_dry_run_tells_of_the_device_filter(rune: Rune, bundle: Bundle, hierarchy: str) -> None:
+    done = _run(rune, bundle, hierarchy, "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "load the device filter" in done.stdout

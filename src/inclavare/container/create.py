@@ -111,6 +111,7 @@ def dry_run(prepared: Prepared) -> Plan:
     request = prepared.request()
     request.filter = _compile(prepared.spec)
     request.cgroup_fds = [(controller, 0) for controller in prepared.paths]
+    request.cgroup_directory_fd = 0
     request.fifo_fd = 0 if prepared.options.wait else -1
     request.console_fd = 0 if prepared.spec.process.terminal else -1
     return plan_create(request)
