@@ -16,7 +16,7 @@ from tests.native.pal.runelet import ROOT, Runelet, Start
 
 @pytest.fixture(scope="session", autouse=True)
 def _built() -> None:
-    subprocess.run(["make", "-s", "src/inclavare/_native/runelet"], cwd=ROOT, check=True)
+    subprocess.run(["make", "-s", "src/inclavare/_native/runelet", "build/runelet-sanitized"], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ from inclavare.enclave.implicit import FORWARDED_SIGNALS
 
 ROOT = Path(__file__).parents[3]
 NATIVE = ROOT / "src/inclavare/_native"
+SANITIZED = ROOT / "build/runelet-sanitized"
 SYNC_READY = 3
 DEADLINE_S = 20
 
@@ -149,7 +150,7 @@ class Runelet:
 
     def __init__(self, folder: Path, pal: Path | str, **settings: Any) -> None:
         """Start it. Settings: args, log_level, argv, env, preload, signals, flags, emulator, seed, between (a function
-        that adds steps to the plan between loading and initialising).
+        that adds steps to the plan between loading and initialising), program (another build of the runelet).
         """
         self.logs: list[str] = []
         self._created = False
@@ -171,7 +172,7 @@ class Runelet:
             plan_file.flush()
             self.process = subprocess.Popen(
                 ["init-runelet", str(plan_file.fileno()), "0"],
-                executable=NATIVE / "runelet",
+                executable=settings.get("program", NATIVE / "runelet"),
                 env={},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

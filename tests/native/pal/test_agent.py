@@ -23,17 +23,17 @@ from inclavare.enclave.agent import (
     frame,
     kill_request,
 )
-from tests.native.pal.runelet import Client, Event, Program, Runelet, Start, text, texts
+from tests.native.pal.runelet import NATIVE, SANITIZED, Client, Event, Program, Runelet, Start, text, texts
 
 Recorder = Callable[..., Path]
 TARGET = bytes(range(256)) * 2
 THREADS = 3  # the program's, the forwarder's and the agent's
 
 
-@pytest.fixture
-def runelet(start: Start, pal_v3: Path) -> Runelet:
+@pytest.fixture(params=[NATIVE / "runelet", SANITIZED], ids=["shipped", "sanitized"])
+def runelet(request: pytest.FixtureRequest, start: Start, pal_v3: Path) -> Runelet:
     """Return a runelet whose program waits to be killed."""
-    runelet = start(pal_v3, argv=["program", "wait"])
+    runelet = start(pal_v3, argv=["program", "wait"], program=request.param)
     runelet.start()
     runelet.await_output("waiting")
     return runelet
@@ -140,10 +140,18 @@ def test_nonsense_in_the_signal_pipe_is_skipped(runelet: Runelet, nonsense: byte
     assert len(runelet.events("kill")) == 1
 
 
-def test_a_length_without_sense_in_the_signal_pipe_ends_the_signals_only(runelet: Runelet) -> None:
-    program = runelet.execute("program", "cat", stdin=None)
-    os.write(program.client.signals, b"\xff\xff\xff\xff" + kill_request(15))
-    assert program.wait().response.exit_code == 0
+def test_a_length_without_sense_in_the_signal_pipe_ends_the_signals_only(runelet: Runelet, client: Client) -> None:
+    input_, ours = os.pipe()
+    client.send(execute_request(["program", "cat"], []))
+    client.send_stdio(input_, 1, 2)
+    os.close(input_)
+    runelet.await_event("exec", 2)
+    os.write(client.signals, b"\xff\xff\xff\xff" + kill_request(15))
+    assert still_works(runelet)
+    os.close(ours)
+    response = client.receive()
+    assert response is not None
+    assert response.exit_code == 0
     assert runelet.events("kill") == []
 
 

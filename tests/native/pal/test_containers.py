@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -155,6 +156,21 @@ def test_exec_runs_in_the_same_runtime_with_its_own_words_and_streams(rune: Rune
         assert "A=b c" in texts(event["env"])
     assert rune("exec", "c", "tool", "exit", "9").returncode == 9
     assert rune("exec", "c", "tool", "cat", stdin=None, input="hello").stdout == "hello"
+
+
+def test_exec_may_have_a_terminal_of_its_own(rune: Rune, enclave: Edit) -> None:
+    start(rune, enclave(2, program=["program", "wait"]))
+    master, slave = os.openpty()
+    command = rune.command("exec", "--tty", "c", "tool", "say", "words")
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    got = b""
+    with contextlib.suppress(OSError):  # how a terminal without processes ends
+        while part := os.read(master, 4096):
+            got += part
+    os.close(master)
+    assert process.wait(10) == 0
+    assert got == b"out wordserr words"
 
 
 def test_exec_that_is_signalled_ends_its_program_only(rune: Rune, enclave: Edit) -> None:
