@@ -38,7 +38,7 @@ $(SGX_TEST):
 
 $(SGX_TEST)/enclave.elf: $(SGX_TEST_SOURCES)/enclave.c $(SGX_TEST_SOURCES)/enclave_entry.S $(SGX_TEST_SOURCES)/enclave.lds \
 		$(SGX_TEST_SOURCES)/calls.h native/include/sgx_arch.h | $(SGX_TEST)
-	$(CC) $(SGX_TEST_ENCLAVE_CFLAGS) -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack \
+	$(CC) $(SGX_TEST_ENCLAVE_CFLAGS) -nostdlib -static -s -Wl,--build-id=none -Wl,-z,noexecstack \
 		-Wl,-T,$(SGX_TEST_SOURCES)/enclave.lds -o $@ $(filter %.c %.S,$^)
 
 NATIVE_TEST += $(SGX_TEST)/enclave.elf

@@ -7,6 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.native.sgx.conftest import PROGRAMS
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors/sigstruct"
 SIGSTRUCTS = ("hello-world.sig", "intel_le.sigstruct.bin", "intel_pce.sigstruct.bin")
@@ -86,3 +90,17 @@ def test_a_signature_that_is_not_below_the_modulus_is_refused(programs: Path) ->
     sigstruct = bytearray((VECTORS / SIGSTRUCTS[0]).read_bytes())
     sigstruct[516:900] = sigstruct[128:512]
     assert verdicts(programs, bytes(sigstruct)) == [INVALID_SIGNATURE]
+
+
+@pytest.mark.usefixtures("programs")
+@settings(max_examples=40, deadline=None)
+@given(patches=st.lists(st.tuples(st.integers(0, 1807), st.binary(min_size=1, max_size=64)), min_size=1, max_size=4))
+def test_any_bytes_get_a_verdict(patches: list[tuple[int, bytes]]) -> None:
+    """The program runs under sanitizers: whatever it reads, it must end with a code and nothing else."""
+    original = (VECTORS / SIGSTRUCTS[0]).read_bytes()
+    sigstruct = bytearray(original)
+    for offset, patch in patches:
+        sigstruct[offset : offset + len(patch)] = patch
+    changed = bytes(sigstruct[:1808])
+    (verdict,) = verdicts(PROGRAMS, changed)
+    assert verdict in ({VALID} if changed == original else {INVALID_SIG_STRUCT, INVALID_SIGNATURE})
