@@ -19,8 +19,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "enclu.h"
-#include "thread.h"
+#include "processor.h"
 
 #ifndef SYS_USER_DISPATCH
 #define SYS_USER_DISPATCH 2
@@ -28,7 +27,6 @@
 #define SA_RESTORER_FLAG 0x04000000
 #define FP_XSTATE_MAGIC 0x46505853u
 #define RED_ZONE 128
-#define REGISTER(context, name) ((context)->uc_mcontext.gregs[REG_##name])
 
 /* The kernel's struct sigaction; libc's has another layout and hides the restorer. */
 struct kernel_sigaction {
