@@ -158,7 +158,8 @@ def _return_value(action: str, errno_ret: int | None) -> int:
 
 def _judge(profile: Seccomp, table: dict[str, int], default: int, *, narrow: bool) -> list[Instruction]:
     """Code for one architecture, with the number in the accumulator. `narrow`: its arguments have 32 bits."""
-    leaves = _leaves(profile, table, default)
+    multiplexed = _multiplexed(table)
+    leaves = _leaves(profile, table, default, multiplexed)
     first = X32_BIT if any(number >= X32_BIT for number in table.values()) else 0
     ranges: list[tuple[int, Leaf]] = [(first, ((), default))]
     for number in sorted(leaves):
@@ -166,9 +167,11 @@ def _judge(profile: Seccomp, table: dict[str, int], default: int, *, narrow: boo
             ranges.append((number, leaves[number]))
         if number + 1 not in leaves and ranges[-1][1] != ((), default):
             ranges.append((number + 1, ((), default)))
-    named = [table[name] for rule in profile.syscalls for name in rule.names if name in table]
-    if named and profile.default_action not in PERMISSIVE and default != RET_ENOSYS:
-        newest = max(named) + 1
+    names = [name for rule in profile.syscalls for name in rule.names]
+    known = [table[name] for name in names if name in table]
+    known += [multiplexed[name][0] for name in names if name in multiplexed]
+    if known and profile.default_action not in PERMISSIVE and default != RET_ENOSYS:
+        newest = max(known) + 1
         if ranges[-1][0] == newest:
             ranges.pop()
         ranges.append((newest, ((), RET_ENOSYS)))
@@ -180,9 +183,10 @@ def _judge(profile: Seccomp, table: dict[str, int], default: int, *, narrow: boo
     return _tree(kept, narrow=narrow)
 
 
-def _leaves(profile: Seccomp, table: dict[str, int], default: int) -> dict[int, Leaf]:
+def _leaves(
+    profile: Seccomp, table: dict[str, int], default: int, multiplexed: dict[str, tuple[int, Condition]]
+) -> dict[int, Leaf]:
     """What to do for each number that a rule is about."""
-    multiplexed = _multiplexed(table)
     always: dict[int, int] = {}
     sometimes: dict[int, list[Alternative]] = {}
     for rule in profile.syscalls:
@@ -221,11 +225,14 @@ def _multiplexed(table: dict[str, int]) -> dict[str, tuple[int, Condition]]:
 
 
 def _groups(rule: SeccompSyscall) -> list[tuple[Condition, ...]]:
-    """Give the conditions of a rule: one group whose conditions must all hold, or several of one each."""
+    """Give the conditions of a rule: one group whose conditions must all hold, or several; none for a rule without."""
     conditions = [(condition.index, condition.op, condition.value, condition.value_two) for condition in rule.args]
+    groups = [tuple(conditions)]
     if len({condition[0] for condition in conditions}) < len(conditions):
-        return [(condition,) for condition in conditions]
-    return [tuple(conditions)] if conditions else []
+        groups = [(condition,) for condition in conditions]
+    # Without a mask it always holds.
+    groups = [tuple([one for one in group if one[1] != "SCMP_CMP_MASKED_EQ" or one[2]]) for group in groups]
+    return groups if all(groups) else []
 
 
 def _strictness(value: int) -> int:
