@@ -9,7 +9,7 @@ import os
 
 from inclavare.container.executor import NATIVE
 from inclavare.container.planner import Enclave
-from inclavare.enclave import config, hostconfig, implicit
+from inclavare.enclave import config, hostconfig, implicit, trust
 from inclavare.errors import EnclaveError, HostError
 from inclavare.oci.linux import Device
 from inclavare.oci.reader import Members
@@ -70,12 +70,13 @@ def prepare(document: Spec, bundle: str, requested: str, log: Log) -> Prepared |
     platform = config.choose_platform(requested or host.platform, has_sgx=bool(devices))
     pal = os.path.normpath(os.path.join(bundle, found.path))
     try:
-        os.stat(pal)
+        status = os.stat(pal)
     except OSError as error:
         raise EnclaveError(
             f"stat {found.path}: {(error.strerror or '').lower()}",
             "ENCLAVE_RUNTIME_PATH (enclave.runtime.path) is a path of the host, not of the image.",
         ) from error
+    trust.require_trusted(pal, status)
     document.process.env = env
     if platform == "hardware":
         _add_devices(document, devices)

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 
-from inclavare.container.plan import MSG, MSG_ERROR, MSG_LOG, MSG_MAX, MSG_PID, MSG_SYNC, Plan, call_name
+from inclavare.container.plan import CALL_BASE, MSG, MSG_ERROR, MSG_LOG, MSG_MAX, MSG_PID, MSG_SYNC, Plan, call_name
 from inclavare.errors import HostError, PlanError
 from inclavare.linux.files import read_file
 from inclavare.log import Log
@@ -214,7 +214,8 @@ class Run:
         if sentence is None:
             what = f"cannot {op.words}: {text or os.strerror(number)}"
             sentence = f"{what} ({call_name(op.call)}, plan step {step})"
-        return PlanError(step, number, sentence, _hint(number))
+        # What a call of the plan answers is not the kernel's word: an enclave runtime may use any errno.
+        return PlanError(step, number, sentence, _hint(number) if op.call < CALL_BASE else "")
 
 
 def _hint(number: int) -> str:

@@ -119,6 +119,11 @@ def _check(config: EnclaveConfig) -> None:
         raise EnclaveError(f"unknown enclave log level {config.log_level!r}", f"It is one of {', '.join(LOG_LEVELS)}.")
     if config.ra_type:
         _check_attestation(config)
+    elif config.ra_epid_spid or config.ra_epid_subscription_key:
+        raise EnclaveError(
+            "an EPID service id or subscription key is set, but attestation at start is not supported yet",
+            "Leave them out: nothing would use them, and the key is a secret that rune should not keep.",
+        )
 
 
 def _check_attestation(config: EnclaveConfig) -> None:

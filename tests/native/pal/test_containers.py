@@ -286,3 +286,26 @@ def test_a_path_may_be_relative_to_the_bundle(rune: Rune, enclave: Edit, recorde
     shutil.copy(recorder(2), bundle.path / "libpal.so")
     bundle.config["annotations"]["enclave.runtime.path"] = "libpal.so"
     assert rune("run", "--bundle", bundle.write(), "c").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "message"),
+    [
+        (0o777, 0, "has mode 777: others than its owner can write it"),
+        (0o775, 0, "has mode 775: others than its owner can write it"),
+        (0o755, 1000, "belongs to user 1000, not to root"),
+    ],
+)
+def test_a_runtime_that_others_could_have_written_is_not_loaded(
+    rune: Rune, enclave: Edit, recorder: Recorder, tmp_path: Path, mode: int, owner: int, message: str
+) -> None:
+    """An image's environment chooses the path, and the library's constructors run with rune's rights."""
+    pal = tmp_path / "libmine.so"
+    shutil.copy(recorder(2), pal)
+    pal.chmod(mode)
+    os.chown(pal, owner, 0)
+    bundle = enclave(pal=pal)
+    result = rune("run", "--bundle", bundle.write(), "c")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert events(bundle) == []
