@@ -93,7 +93,7 @@ def test_a_signature_that_is_not_below_the_modulus_is_refused(programs: Path) ->
 
 
 @pytest.mark.usefixtures("programs")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(patches=st.lists(st.tuples(st.integers(0, 1807), st.binary(min_size=1, max_size=64)), min_size=1, max_size=4))
 def test_any_bytes_get_a_verdict(patches: list[tuple[int, bytes]]) -> None:
     """The program runs under sanitizers: whatever it reads, it must end with a code and nothing else."""
