@@ -1,10 +1,18 @@
 """The runtime-spec's resources as cgroup settings: (controller, file, value), in the order to be written. Pure.
 
 Values of 0 for memory and cpu are what engines write for "not set". Device rules end with what every container may do,
-as runc has it: make any node, and use the harmless devices and its own terminals. Hot path.
+as runc has it: make any node, and use the harmless devices and its own terminals.
+
+Of device rules the last that fits decides. The kernel of v1 has another view: one default and exceptions to it, which
+only a rule with the very same numbers removes; and a rule of type `a` is for all devices, whatever else it says. So the
+rules are first brought into that form, which means the same in v1 and in v2's BPF program.
+
+Hot path.
 """
 
 from __future__ import annotations
+
+from inclavare.errors import SpecError
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -12,7 +20,9 @@ if TYPE_CHECKING:
 
 Setting = tuple[str, str, str]
 Device = tuple[bool, str, int | None, int | None, str]  # allow, type, major, minor (None: any), access
+Numbers = tuple[str, int | None, int | None]  # type b or c, major, minor (None: any)
 
+ACCESS = "rwm"
 ALWAYS_ALLOWED: tuple[Device, ...] = (
     (True, "c", None, None, "m"),
     (True, "b", None, None, "m"),
@@ -31,9 +41,33 @@ V2_PERIOD_US = 100_000
 
 
 def device_rules(resources: Resources) -> list[Device]:
-    """Give all device rules in order: deny all, the spec's, ALWAYS_ALLOWED."""
-    rules = [(rule.allow, rule.type, rule.major, rule.minor, rule.access) for rule in resources.devices]
-    return [(False, "a", None, None, "rwm"), *rules, *ALWAYS_ALLOWED]
+    """Give the rule for all devices, then its exceptions; ALWAYS_ALLOWED is among what is allowed.
+
+    Raises SpecError for a rule that takes a part of an earlier one's devices, which no list of exceptions can say.
+    """
+    default = False
+    exceptions: dict[Numbers, str] = {}
+    listed: list[Device] = [(one.allow, one.type, one.major, one.minor, one.access) for one in resources.devices]
+    for index, (allow, kind, major, minor, access) in enumerate([*listed, *ALWAYS_ALLOWED]):
+        if kind == "a" and major is None and minor is None and set(access) == set(ACCESS):
+            default = allow
+            exceptions.clear()
+            continue
+        for exact in ("b", "c") if kind == "a" else (kind,):
+            numbers = (exact, major, minor)
+            if allow != default:
+                exceptions[numbers] = _join(exceptions.get(numbers, ""), access)
+            elif not _take(exceptions, numbers, access):
+                raise SpecError(
+                    f"linux.resources.devices[{index}]" if index < len(listed) else "linux.resources.devices",
+                    f"{'allows' if allow else 'denies'} {_words(numbers, access)}, a part of what an earlier rule "
+                    f"{'denies' if allow else 'allows'}",
+                    "Name the devices one by one, or turn the order round.",
+                )
+    return [
+        (default, "a", None, None, ACCESS),
+        *[(not default, kind, major, minor, access) for (kind, major, minor), access in exceptions.items()],
+    ]
 
 
 def v1_settings(resources: Resources) -> list[Setting]:
@@ -72,9 +106,11 @@ def v2_settings(resources: Resources) -> list[Setting]:
     settings: list[Setting] = []
     if memory.limit:
         settings.append(("memory", "memory.max", _or_max(memory.limit)))
-    if memory.swap and memory.limit:
+    if memory.swap:
         # The spec counts memory and swap together, v2 swap alone.
-        swap = -1 if memory.swap < 0 else memory.swap - max(memory.limit, 0)
+        if memory.swap > 0 and (not memory.limit or memory.limit < 0):
+            raise SpecError("linux.resources.memory.swap", "cannot be limited without memory.limit on cgroup v2")
+        swap = -1 if memory.swap < 0 else memory.swap - (memory.limit or 0)
         settings.append(("memory", "memory.swap.max", _or_max(swap)))
     if memory.reservation:
         settings.append(("memory", "memory.low", _or_max(memory.reservation)))
@@ -102,13 +138,42 @@ def weight_of(shares: int) -> int:
 def _v1_devices(resources: Resources) -> list[Setting]:
     settings = []
     for allow, kind, major, minor, access in device_rules(resources):
-        where = (
-            "a"
-            if kind == "a" and major is None and minor is None
-            else f"{kind} {_or_any(major)}:{_or_any(minor)} {access}"
-        )
-        settings.append(("devices", "devices.allow" if allow else "devices.deny", where))
+        what = "a" if kind == "a" else _words((kind, major, minor), access)
+        settings.append(("devices", "devices.allow" if allow else "devices.deny", what))
     return settings
+
+
+def _take(exceptions: dict[Numbers, str], numbers: Numbers, access: str) -> bool:
+    """Take `access` to `numbers` from the exceptions. False when one of them would lose only a part of its devices."""
+    for other, theirs in list(exceptions.items()):
+        left = "".join([letter for letter in theirs if letter not in access])
+        if left == theirs or not _meet(numbers, other):
+            continue
+        if not _contains(numbers, other):
+            return False
+        if left:
+            exceptions[other] = left
+        else:
+            del exceptions[other]
+    return True
+
+
+def _meet(one: Numbers, other: Numbers) -> bool:
+    """Tell whether a device can have both numbers; None is any."""
+    return all(mine is None or theirs is None or mine == theirs for mine, theirs in zip(one, other, strict=True))
+
+
+def _contains(one: Numbers, other: Numbers) -> bool:
+    return all(mine is None or mine == theirs for mine, theirs in zip(one, other, strict=True))
+
+
+def _join(one: str, other: str) -> str:
+    return "".join([letter for letter in ACCESS if letter in one + other])
+
+
+def _words(numbers: Numbers, access: str) -> str:
+    kind, major, minor = numbers
+    return f"{kind} {_or_any(major)}:{_or_any(minor)} {access}"
 
 
 def _cpuset(cpu: CPU) -> list[Setting]:

@@ -107,8 +107,7 @@ def test_device_rules_are_written_in_their_order() -> None:
             ]
         }
     )
-    assert [setting[1:] for setting in v1_settings(resources)][:4] == [
-        ("devices.deny", "a"),
+    assert [setting[1:] for setting in v1_settings(resources)][:3] == [
         ("devices.deny", "a"),
         ("devices.allow", "c 10:229 rw"),
         ("devices.allow", "b 8:* r"),
