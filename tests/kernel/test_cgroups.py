@@ -14,7 +14,6 @@ from inclavare.linux.cgroups import Layout, paths_for, read_layout
 from tests.kernel.conftest import Bundle, Rune
 
 MIB = 1 << 20
-V1 = not os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 # limits of the spec; where they are in v1: controller, file, value; in v2: file, value
 LIMITS: list[tuple[dict[str, Any], tuple[str, str, str], tuple[str, str]]] = [
     (
@@ -152,23 +151,14 @@ def test_a_program_out_of_memory_is_killed(rune: Rune, bundle: Bundle, layout: L
         ([{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"}], "not permitted"),
         ([{"allow": True, "type": "c", "major": 10, "minor": 228, "access": "rw"}], "not permitted"),
         ([{"allow": True, "type": "b", "major": 10, "minor": 229, "access": "rw"}], "not permitted"),
-        pytest.param(
-            [{"allow": True, "major": 10, "minor": 228, "access": "rw"}],
-            "not permitted",
-            marks=pytest.mark.xfail(V1, reason='v1 takes a rule of type "a" as one about all devices'),
-        ),
-        pytest.param(
-            [{"allow": True, "access": "r"}],
-            "not permitted",
-            marks=pytest.mark.xfail(V1, reason='v1 takes a rule of type "a" as one about all kinds of access'),
-        ),
-        pytest.param(
+        ([{"allow": True, "major": 10, "minor": 228, "access": "rw"}], "not permitted"),
+        ([{"allow": True, "access": "r"}], "not permitted"),
+        (
             [
-                {"allow": True, "type": "c", "major": 10, "access": "rw"},
-                {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "w"},
+                {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"},
+                {"allow": False, "type": "c", "major": 10, "access": "w"},
             ],
             "not permitted",
-            marks=pytest.mark.xfail(V1, reason="v1 cannot take one device out of a rule with a wildcard"),
         ),
     ],
 )
@@ -194,4 +184,18 @@ def test_a_value_that_the_kernel_refuses_is_named_and_nothing_stays(rune: Rune, 
     result = rune.run(bundle)
     assert result.status == 1
     assert f"cannot write '4000' to {group}/cpuset.cpus: " in result.error
+    assert rune.leftovers() == []
+
+
+def test_a_device_taken_out_of_a_rule_with_a_wildcard_is_refused(rune: Rune, bundle: Bundle) -> None:
+    """Control groups v1 would ignore the second rule without a word."""
+    bundle.linux["resources"] = {
+        "devices": [
+            {"allow": True, "type": "c", "major": 10, "access": "rw"},
+            {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "w"},
+        ]
+    }
+    result = rune.run(bundle)
+    assert result.status == 1
+    assert "linux.resources.devices[1]: denies c 10:229 w, a part of what an earlier rule allows" in result.error
     assert rune.leftovers() == []
