@@ -270,7 +270,12 @@ def _alternative(conditions: tuple[Condition, ...], value: int, *, narrow: bool)
     """Return `value` when all conditions hold, else fall through behind the last instruction."""
     code: list[Instruction] = [(RET, 0, 0, value)]
     for condition in reversed(conditions):
-        code = _narrow(condition, code) if narrow and _fits(condition) else _wide(condition, code)
+        if not narrow:
+            code = _wide(condition, code)
+        elif _fits(condition):
+            code = _narrow(condition, code)
+        elif condition[1] not in ("SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE"):
+            return []  # every 32-bit argument is smaller
     return code
 
 
@@ -281,7 +286,10 @@ def _fits(condition: Condition) -> bool:
 
 
 def _narrow(condition: Condition, then: list[Instruction]) -> list[Instruction]:
-    """Put the test of a 32-bit argument in front of `then`; when it fails, jump behind it."""
+    """Put the test of a 32-bit argument in front of `then`; when it fails, jump behind it.
+
+    A 64-bit program may leave anything in the upper half: the filter sees it, the system call does not.
+    """
     index, op, value, wanted = condition
     size = len(then)
     low = value & LOW

@@ -219,6 +219,16 @@ def test_a_negative_value_is_32_bits_long_where_arguments_are(value: int, word: 
     assert answer(profile, "ioctl", word) == EPERM
 
 
+@pytest.mark.parametrize(
+    ("op", "always"), [("EQ", False), ("NE", True), ("LT", True), ("LE", True), ("GT", False), ("GE", False)]
+)
+@pytest.mark.parametrize("word", [0, 5, 1 << 32, 5 << 32, (1 << 64) - 1])
+def test_every_32_bit_argument_is_smaller_than_a_longer_value(op: str, always: bool, word: int) -> None:
+    """Whatever a 64-bit program leaves in the upper half."""
+    profile = deny(rule("ioctl", "SCMP_ACT_ALLOW", (0, op, 5 << 32, 0)), architectures=("SCMP_ARCH_X86",))
+    assert (answer(profile, "ioctl", word, abi="SCMP_ARCH_X86") == ALLOW) is always
+
+
 def test_flags_become_bits() -> None:
     flags = [f"SECCOMP_FILTER_FLAG_{name}" for name in ("TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV")]
     profile = parse({"defaultAction": "SCMP_ACT_ALLOW", "flags": flags})
@@ -257,10 +267,10 @@ def test_numbers_have_names() -> None:
 
 def holds(condition: SeccompArg, word: int, *, narrow: bool) -> bool:
     value, wanted = condition.value, condition.value_two
-    if narrow and (condition.op == "SCMP_CMP_MASKED_EQ" or value >= (1 << 64) - (1 << 31)):
-        value, wanted, word = value & 0xFFFF_FFFF, wanted & 0xFFFF_FFFF, word & 0xFFFF_FFFF
-    if narrow and value < 1 << 32:
+    if narrow:
         word &= 0xFFFF_FFFF
+        if condition.op == "SCMP_CMP_MASKED_EQ" or value >= (1 << 64) - (1 << 31):
+            value, wanted = value & 0xFFFF_FFFF, wanted & 0xFFFF_FFFF
     return {
         "SCMP_CMP_NE": word != value,
         "SCMP_CMP_LT": word < value,
