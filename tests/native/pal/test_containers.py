@@ -87,7 +87,7 @@ def test_a_container_runs_its_program_in_the_runtime(rune: Rune, enclave: Edit, 
 def test_the_program_has_the_user_and_environment_of_the_container_and_no_parameters(rune: Rune, enclave: Edit) -> None:
     bundle = enclave(2, program=["sh", "-c", "exit"])
     bundle.config["process"]["user"] = {"uid": 1000, "gid": 1000}
-    bundle.config["process"]["env"] += ["ENCLAVE_RUNTIME_LOGLEVEL=off", "ENCLAVE_RA_EPID_SUB_KEY=secret", "X=y z"]
+    bundle.config["process"]["env"] += ["ENCLAVE_RUNTIME_LOGLEVEL=off", "X=y z"]
     assert rune("run", "--bundle", bundle.write(), "c").returncode == 0
     (process,) = [event for event in events(bundle) if event["call"] == "create_process"]
     assert process["uid"] == 1000
@@ -114,12 +114,20 @@ def test_create_initialises_start_runs_and_delete_calls_nothing(rune: Rune, encl
 
 def test_the_state_says_what_the_enclave_is_made_of(rune: Rune, enclave: Edit) -> None:
     bundle = enclave(3, "debug")
-    bundle.config["annotations"]["enclave.attestation.ra_epid_subscription_key"] = "secret"
     rune.create(bundle, "c")
     document = json.loads((rune.root / "c/state.json").read_text())
     assert document["enclave_config"]["Enclave"]["args"] == "debug"
-    assert document["enclave_config"]["Enclave"]["ra_epid_subscription_key"] == ""
     assert "emulated" in json.dumps(rune.state("c"))
+
+
+def test_a_secret_that_nothing_would_use_is_refused_and_stored_nowhere(rune: Rune, enclave: Edit) -> None:
+    bundle = enclave(3)
+    bundle.config["annotations"]["enclave.attestation.ra_epid_subscription_key"] = "0123secret"
+    done = rune("run", "--bundle", bundle.write(), "c")
+    assert done.returncode == 1
+    assert "attestation at start is not supported yet" in done.stderr
+    assert "0123secret" not in done.stderr
+    assert not (rune.root / "c").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
