@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,29 @@ def test_a_device_taken_out_of_a_rule_with_a_wildcard_is_refused(rune: Rune, bun
     assert result.status == 1
     assert "linux.resources.devices[1]: denies c 10:229 w, a part of what an earlier rule allows" in result.error
     assert rune.leftovers() == []
+
+
+@pytest.fixture
+def cpuset(layout: Layout, tmp_path: Path) -> Iterator[Path]:
+    """Give a cpuset group without cpus, as other programs may leave one."""
+    if layout.is_v2:
+        pytest.skip("cpusets inherit by themselves on v2")
+    hierarchy = next((one for name, one in layout.hierarchies.items() if "cpuset" in name.split(",")), None)
+    if hierarchy is None:
+        pytest.skip("this host has no cpuset controller")
+    group = Path(hierarchy.mount_point, "inclavare-test", tmp_path.name)
+    group.mkdir(parents=True)
+    yield group
+    group.rmdir()
+
+
+def test_a_group_below_one_without_cpus_has_those_further_up(
+    rune: Rune, bundle: Bundle, layout: Layout, cpuset: Path
+) -> None:
+    bundle.linux["cgroupsPath"] = f"/inclavare-test/{cpuset.name}/inner"
+    bundle.process["args"] = ["grep", "-c", "cpuset:/inclavare-test/", "/proc/self/cgroup"]
+    result = rune.run(bundle)
+    assert (result.status, result.error) == (0, "")
+    for name, path in paths_for(layout, f"/inclavare-test/{cpuset.name}", "c").items():
+        if Path(path) != cpuset and "cpuset" not in name:
+            Path(path).rmdir()

@@ -54,7 +54,8 @@ def parse_layout(mountinfo: str, own: str) -> Layout:
     """Make the layout of /proc/self/mountinfo and /proc/self/cgroup. Raises HostError when no hierarchy is mounted."""
     ours = {}
     for line in own.splitlines():
-        _, listed, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        listed, _, path = rest.partition(":")
         ours[listed or UNIFIED] = path
     v1: dict[str, Hierarchy] = {}
     v2: dict[str, Hierarchy] = {}
@@ -62,15 +63,13 @@ def parse_layout(mountinfo: str, own: str) -> Layout:
         name: str | None
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2) if right.count(" ") >= 2 else ("", "", "")
-        if kind not in ("cgroup", "cgroup2"):
+        if kind not in ("cgroup", "cgroup2") or left.count(" ") < 5:
             continue
         _, _, _, root, mount_point, *_ = left.split(" ")
         found = v2 if kind == "cgroup2" else v1
         name = UNIFIED if kind == "cgroup2" else _name_of(options, ours)
         if name is not None and name not in found:
-            path = ours.get(name, "/")
-            inside = path[len(root) :] if root != "/" and path.startswith(root) else path if root == "/" else "/"
-            found[name] = Hierarchy(name, _unescape(mount_point), inside or "/")
+            found[name] = Hierarchy(name, _unescape(mount_point), _inside(_unescape(root), ours.get(name, "/")))
     if not any("name=" not in name for name in v1) and v2:
         return Layout(v2)
     if not v1:
@@ -86,7 +85,8 @@ def paths_for(layout: Layout, cgroups_path: str | None, container_id: str) -> di
             inside = cgroups_path
         else:
             inside = f"{hierarchy.own}/{cgroups_path or container_id}"
-        paths[hierarchy.name] = os.path.normpath(f"{hierarchy.mount_point}/{inside}")
+        # Made absolute before it is joined, so that `..` leads to the mount's root at most.
+        paths[hierarchy.name] = f"{hierarchy.mount_point}{os.path.normpath(f'/./{inside}')}".rstrip("/")
     return paths
 
 
@@ -114,17 +114,20 @@ def create(layout: Layout, paths: dict[str, str]) -> None:
         while at != mount_point and not os.path.isdir(at):
             missing.append(at)
             at = os.path.dirname(at)
+        if missing and name == UNIFIED:
+            _pass_controllers_on(mount_point, at)
         for directory in reversed(missing):
-            if name == UNIFIED:
-                _enable_controllers(os.path.dirname(directory))
             try:
                 os.mkdir(directory, 0o755)
             except FileExistsError:
                 continue
             except OSError as error:
                 raise HostError(f"cannot make the cgroup {directory}: {error.strerror}", _hint(error)) from error
-            if "cpuset" in name.split(","):
-                _inherit_cpuset(directory)
+            if name == UNIFIED and directory != path:
+                _enable_controllers(directory)
+        if "cpuset" in name.split(","):
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                _inherit_cpuset(mount_point, path, file)
 
 
 def apply(paths: dict[str, str], settings: list[tuple[str, str, str]]) -> None:
@@ -206,6 +209,15 @@ def thaw(paths: dict[str, str]) -> None:
             write(f"{_path_of(paths, 'freezer')}/freezer.state", "THAWED")
 
 
+def _inside(root: str, own: str) -> str:
+    """Give our own group's place below a mount that shows `root`; the mount's root when it does not show it."""
+    if ".." in own.split("/"):  # outside of our cgroup namespace
+        return "/"
+    if root == "/":
+        return own or "/"
+    return own[len(root) :] or "/" if own == root or own.startswith(f"{root}/") else "/"
+
+
 def _name_of(options: str, ours: dict[str, str]) -> str | None:
     """Give the name of a v1 mount in /proc/self/cgroup: its super options hold the same words."""
     words = set(options.split(","))
@@ -263,12 +275,21 @@ def _remove_one(directory: str, deadline: float) -> None:
             return
 
 
-def _inherit_cpuset(directory: str) -> None:
-    """A new v1 cpuset has no cpus and no memory nodes, and takes no process until it has."""
-    for file in ("cpuset.cpus", "cpuset.mems"):
-        value = _read(f"{os.path.dirname(directory)}/{file}")
-        if value and not _read(f"{directory}/{file}"):
+def _inherit_cpuset(mount_point: str, directory: str, file: str) -> str:
+    """Give a cpuset's list. A new v1 one has none, and takes no process until it has: it gets its parent's."""
+    value = _read(f"{directory}/{file}")
+    if not value and directory != mount_point:
+        value = _inherit_cpuset(mount_point, os.path.dirname(directory), file)
+        if value:
             write(f"{directory}/{file}", value)
+    return value
+
+
+def _pass_controllers_on(mount_point: str, directory: str) -> None:
+    """Enable controllers in a v2 group and all above it, from the top: none has what its parent does not pass on."""
+    if directory != mount_point:
+        _pass_controllers_on(mount_point, os.path.dirname(directory))
+    _enable_controllers(directory)
 
 
 def _enable_controllers(directory: str) -> None:

@@ -67,7 +67,10 @@ def test_the_first_of_several_mounts_counts() -> None:
         ("/docker/abc", "/docker/abc", "/"),
         ("/docker/abc", "/docker/abc/inner", "/inner"),
         ("/docker/abc", "/elsewhere", "/"),
+        ("/docker/abc", "/docker/abcdef", "/"),
+        ("/docker/a\\040b", "/docker/a b/inner", "/inner"),
         ("/../..", "/", "/"),
+        ("/", "/../neighbour", "/"),
     ],
 )
 def test_our_own_group_is_seen_from_the_mounts_root(root: str, own: str, inside: str) -> None:
@@ -110,6 +113,15 @@ def test_whatever_the_kernel_lists_gives_a_layout_or_our_error(
     assert all(path.endswith("/x") for path in paths.values())
 
 
+@given(mounts=st.text(), own=st.text())
+def test_any_text_gives_a_layout_or_our_error(mounts: str, own: str) -> None:
+    for mountinfo in (mounts, f"{mounts} - cgroup2 cgroup2 rw", f"{mounts} - cgroup {own} rw,cpu\n{mounts}"):
+        try:
+            assert parse_layout(mountinfo, own).hierarchies
+        except HostError:
+            continue
+
+
 @pytest.mark.parametrize(
     ("cgroups_path", "memory", "systemd"),
     [
@@ -118,9 +130,12 @@ def test_whatever_the_kernel_lists_gives_a_layout_or_our_error(
         (None, "/daemon/id", "/session/id"),
         ("", "/daemon/id", "/session/id"),
         ("/a//b/", "/a/b", "/a/b"),
+        ("/../../../etc", "/etc", "/etc"),
+        ("../../../../etc", "/etc", "/etc"),
+        ("/", "", ""),
     ],
 )
-def test_absolute_paths_begin_at_the_mount_and_others_at_our_group(
+def test_absolute_paths_begin_at_the_mount_and_others_at_our_group_and_none_leaves_it(
     cgroups_path: str | None, memory: str, systemd: str
 ) -> None:
     paths = paths_for(parse_layout(HYBRID_MOUNTS, HYBRID_OWN), cgroups_path, "id")
