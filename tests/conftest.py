@@ -19,7 +19,7 @@ import pytest
 from inclavare.oci.template import template
 
 CHECKOUT = Path(__file__).parents[1]
-CGROUP_PARENT = "inclavare-test"
+CGROUP_PARENT = f"inclavare-test-{os.getpid()}"  # two runs of the tests may go at once
 
 
 @pytest.fixture(scope="session")
@@ -192,5 +192,5 @@ def _remove_cgroup_parents() -> Iterator[None]:
         for directory, _, _ in os.walk(parent, topdown=False):
             try:
                 Path(directory).rmdir()
-            except OSError:  # in use by another run of the tests
+            except OSError:  # a test has failed and said so
                 break

@@ -341,7 +341,7 @@ def _filter(prepared: Prepared, record: Record) -> Filter | None:
     if profile is None:
         return None
     key = seccomp.identity(profile)
-    code = cached_filter(prepared.options.root, key, lambda: seccomp.compile_filter(profile))
+    code = cached_filter(prepared.options.root, key, seccomp.__file__, lambda: seccomp.compile_filter(profile))
     record.write("seccomp.bpf", code)
     return Filter(code, seccomp.filter_flags(profile))
 

@@ -1,6 +1,6 @@
 """Remembers compiled seccomp filters: most containers of a host share one profile.
 
-ROOT/.bpf/HASH holds a filter, HASH being that of the profile's identity and of the program's version. The directory is
+ROOT/.bpf/HASH holds a filter, HASH being that of the profile's identity and of what compiles it. The directory is
 for its owner only, files are written whole and renamed, and what does not look as we wrote it is compiled anew.
 Hot path.
 """
@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def cached_filter(root: str, profile: bytes, compile_it: Callable[[], bytes]) -> bytes:
-    """Give the filter of a profile (its identity) from the cache, or compile and remember it."""
+def cached_filter(root: str, profile: bytes, compiler: str, compile_it: Callable[[], bytes]) -> bytes:
+    """Give the filter of a profile (its identity) from the cache, or compile and remember it.
+
+    `compiler` is the file of the compiler: one that was replaced does not answer for what the old one made.
+    """
+    status = os.stat(compiler)
+    made_by = f"{__version__} {status.st_mtime_ns} {status.st_size} "
     directory = f"{root}/{DIRECTORY}"
-    path = f"{directory}/{_sha256(__version__.encode() + b' ' + profile).hex()}"
+    path = f"{directory}/{_sha256(made_by.encode() + profile).hex()}"
     found = _read(directory, path)
     if found is not None:
         return found
