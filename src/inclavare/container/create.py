@@ -12,17 +12,18 @@ import errno
 import os
 import time
 
-from inclavare.container import facts, hooks, lifecycle, store
+from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, sealed_program
 from inclavare.container.filter_cache import cached_filter
 from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
 from inclavare.errors import HostError, InclavareError, InterruptError, SpecError, StateError
-from inclavare.linux import cgroup_limits, cgroups, device_filter, process, seccomp
+from inclavare.linux import cgroup_limits, cgroups, process, seccomp
 from inclavare.oci import jsontext, spec
+from inclavare.oci.ids import validate_id
 from inclavare.oci.state import SPEC_VERSION, hook_state
-from inclavare.oci.validate import validate, validate_id
+from inclavare.oci.validate import validate
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class Prepared:
         request.cgroup_mounts = [CgroupMount(name, path) for name, path in cgroups.hierarchies(self.layout, self.paths)]
         request.cgroup_v2 = self.layout.is_v2
         if self.layout.is_v2:
+            from inclavare.linux import device_filter  # noqa: PLC0415  # only cgroup v2 needs it
+
             rules = cgroup_limits.device_rules(self.spec.linux.resources)
             request.device_filter = device_filter.compile_rules(rules)
         request.new_keyring = self.options.new_keyring
@@ -390,6 +393,8 @@ def _answer(sync: int, run: Run, prepared: Prepared, record: Record) -> None:
             bundle=record.bundle,
             annotations=record.annotations,
         )
+        from inclavare.container import hooks  # noqa: PLC0415  # most containers have none
+
         hooks.run_hooks("prestart", prepared.spec.hooks.prestart, state)
         hooks.run_hooks("createRuntime", prepared.spec.hooks.create_runtime, state)
     elif sync == SYNC_READY:

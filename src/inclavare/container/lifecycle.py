@@ -11,10 +11,9 @@ import os
 import select
 import time
 
-from inclavare.container import hooks, store
+from inclavare.container import store
 from inclavare.errors import InclavareError, StateError
 from inclavare.linux import cgroups, process
-from inclavare.oci import jsontext, spec
 from inclavare.oci.state import hook_state, state_document
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -86,6 +85,9 @@ def call_hooks(record: Record, kind: str, now: str, log: Log) -> None:
         return
     if f'"{kind}"'.encode() not in raw:
         return
+    from inclavare.container import hooks  # noqa: PLC0415  # most containers have none
+    from inclavare.oci import jsontext, spec  # noqa: PLC0415
+
     try:
         configured = spec.parse(jsontext.loads(raw)).hooks
         listed = configured.poststart if kind == "poststart" else configured.poststop

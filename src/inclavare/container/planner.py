@@ -37,7 +37,6 @@ from inclavare.container.process_plan import (
     add_look_up,
     add_not_dumpable,
 )
-from inclavare.linux import device_filter
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (
     SYS_BPF,
@@ -246,6 +245,8 @@ def add_console(plan: Plan, socket: int, process: Process, flags: int) -> None:
 
 def _attach_device_filter(plan: Plan, request: Request) -> None:
     """In cgroup v2 devices are judged by a BPF program; the executor loads it, for the planner has no system calls."""
+    from inclavare.linux import device_filter  # noqa: PLC0415  # only cgroup v2 needs it
+
     count = len(request.device_filter) // 8
     code, licence = plan.data(request.device_filter), plan.string("Apache-2.0")
     load = plan.words64(device_filter.load_attributes(code, count, licence))

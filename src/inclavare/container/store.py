@@ -17,7 +17,7 @@ from inclavare.errors import HostError, StateError
 from inclavare.linux.files import read_file
 from inclavare.linux.process import start_time
 from inclavare.oci import jsontext
-from inclavare.oci.validate import validate_id
+from inclavare.oci.ids import validate_id
 
 STATE = "state.json"
 CONFIG = "config.json"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from inclavare.errors import SpecError
 from inclavare.linux import headers as k
 
+_ATIME = k.MS_NOATIME | k.MS_RELATIME | k.MS_STRICTATIME  # one choice; of several the kernel would not take the last
+
 # word: (flags set, flags cleared)
 _FLAGS = {
     "async": (0, k.MS_SYNCHRONOUS),
@@ -23,7 +25,7 @@ _FLAGS = {
     "lazytime": (k.MS_LAZYTIME, 0),
     "loud": (0, k.MS_SILENT),
     "mand": (k.MS_MANDLOCK, 0),
-    "noatime": (k.MS_NOATIME, 0),
+    "noatime": (k.MS_NOATIME, _ATIME & ~k.MS_NOATIME),
     "nodev": (k.MS_NODEV, 0),
     "nodiratime": (k.MS_NODIRATIME, 0),
     "noexec": (k.MS_NOEXEC, 0),
@@ -35,11 +37,11 @@ _FLAGS = {
     "nosuid": (k.MS_NOSUID, 0),
     "nosymfollow": (k.MS_NOSYMFOLLOW, 0),
     "rbind": (0, 0),
-    "relatime": (k.MS_RELATIME, 0),
+    "relatime": (k.MS_RELATIME, _ATIME & ~k.MS_RELATIME),
     "ro": (k.MS_RDONLY, 0),
     "rw": (0, k.MS_RDONLY),
     "silent": (k.MS_SILENT, 0),
-    "strictatime": (k.MS_STRICTATIME, 0),
+    "strictatime": (k.MS_STRICTATIME, _ATIME & ~k.MS_STRICTATIME),
     "suid": (0, k.MS_NOSUID),
     "symfollow": (0, k.MS_NOSYMFOLLOW),
     "sync": (k.MS_SYNCHRONOUS, 0),
@@ -56,7 +58,7 @@ PROPAGATION = {
     "runbindable": k.MS_UNBINDABLE | k.MS_REC,
 }
 
-# word: (MOUNT_ATTR_* set, cleared) on a mount and all below it
+# word: (MOUNT_ATTR_* set, cleared) on a mount and all below it; the kernel changes the choice of atime as a whole
 _RECURSIVE = {
     "rro": (k.MOUNT_ATTR_RDONLY, 0),
     "rrw": (0, k.MOUNT_ATTR_RDONLY),
@@ -68,6 +70,9 @@ _RECURSIVE = {
     "rexec": (0, k.MOUNT_ATTR_NOEXEC),
     "rnodiratime": (k.MOUNT_ATTR_NODIRATIME, 0),
     "rdiratime": (0, k.MOUNT_ATTR_NODIRATIME),
+    "ratime": (k.MOUNT_ATTR_RELATIME, k.MOUNT_ATTR__ATIME),
+    "rnorelatime": (0, 0),  # the value of MOUNT_ATTR_RELATIME is 0: there is nothing to clear
+    "rnostrictatime": (k.MOUNT_ATTR_RELATIME, k.MOUNT_ATTR__ATIME),
     "rrelatime": (k.MOUNT_ATTR_RELATIME, k.MOUNT_ATTR__ATIME),
     "rnoatime": (k.MOUNT_ATTR_NOATIME, k.MOUNT_ATTR__ATIME),
     "rstrictatime": (k.MOUNT_ATTR_STRICTATIME, k.MOUNT_ATTR__ATIME),

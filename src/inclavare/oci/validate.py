@@ -1,19 +1,16 @@
-"""Rules that need a look at several members of a configuration, and the rule for container ids.
+"""Rules that need a look at several members of a configuration.
 
 They are the ones that runc enforces when a container is created, before anything is made. Hot path.
 """
 
 from __future__ import annotations
 
-from inclavare.errors import SpecError, UsageError
+from inclavare.errors import SpecError
 from inclavare.oci.linux import IDMapping
 from inclavare.oci.reader import show
 from inclavare.oci.spec import Spec
 from inclavare.oci.support import refuse_unsupported
 from inclavare.oci.sysctl import check_sysctls
-
-_ID_SIGNS = "_+-."
-_ID_SIZE_MAX = 255  # a container is a directory of that name
 
 
 def validate(spec: Spec, *, host_network: bool = False) -> None:
@@ -27,17 +24,6 @@ def validate(spec: Spec, *, host_network: bool = False) -> None:
     _check_user_namespace(spec)
     check_sysctls(spec, host_network=host_network)
     _check_cgroup(spec)
-
-
-def validate_id(container_id: str) -> None:
-    """Raise UsageError unless `container_id` can name a container: letters, digits and `_+-.` of ASCII."""
-    signs = container_id.translate({ord(sign): None for sign in _ID_SIGNS})
-    fits = not signs or (signs.isascii() and signs.isalnum())
-    if not fits or container_id in ("", ".", "..") or len(container_id) > _ID_SIZE_MAX:
-        raise UsageError(
-            f"invalid container ID format: {show(container_id)}",
-            f"use up to {_ID_SIZE_MAX} letters, digits and any of {_ID_SIGNS}",
-        )
 
 
 def _check_uts(spec: Spec) -> None:

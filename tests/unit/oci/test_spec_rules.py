@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from inclavare.errors import SpecError, UsageError
+from inclavare.oci.ids import validate_id
 from inclavare.oci.spec import parse
-from inclavare.oci.validate import validate, validate_id
+from inclavare.oci.validate import validate
 from tests.unit.oci.conftest import Document, Edited, put
 
 
