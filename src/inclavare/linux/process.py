@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 ms
 import os
+from _json import encode_basestring_ascii
 
 from inclavare.errors import UsageError
 from inclavare.linux.files import read_file
@@ -54,7 +55,7 @@ def signal_number(text: str) -> int:
                 return number
     found = getattr(_signal, f"SIG{name}", None) if name.isalnum() and not name.startswith("RT") else None
     if not isinstance(found, int):
-        raise UsageError(f"unknown signal {text!r}", "Use a number or a name such as TERM.")
+        raise UsageError(f"unknown signal {encode_basestring_ascii(text)}", "Use a number or a name such as TERM.")
     return found
 
 
