@@ -101,9 +101,13 @@ def v1_settings(resources: Resources) -> list[Setting]:
 
 
 def v2_settings(resources: Resources) -> list[Setting]:
-    """Give the settings for cgroup v2; devices are not files there."""
+    """Give the settings for cgroup v2; devices are not files there. Raises SpecError for what only v1 has."""
     memory, cpu = resources.memory, resources.cpu
     settings: list[Setting] = []
+    if memory.swappiness is not None:
+        raise SpecError("linux.resources.memory.swappiness", "cgroup v2 has no swappiness of a group")
+    if memory.disable_oom_killer:
+        raise SpecError("linux.resources.memory.disableOOMKiller", "cgroup v2 cannot disable the OOM killer")
     if memory.limit:
         settings.append(("memory", "memory.max", _or_max(memory.limit)))
     if memory.swap:

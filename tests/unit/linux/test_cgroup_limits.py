@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from inclavare.errors import SpecError
 from inclavare.linux.cgroup_limits import ALWAYS_ALLOWED, device_rules, v1_settings, v2_settings, weight_of
 from inclavare.oci.spec import parse_resources
 
@@ -30,8 +31,8 @@ def v2(resources: dict[str, Any]) -> list[tuple[str, str]]:
         ({"memory": {"limit": GIB}}, [("memory.limit_in_bytes", f"{GIB}")], [("memory.max", f"{GIB}")]),
         ({"memory": {"limit": -1}}, [("memory.limit_in_bytes", "-1")], [("memory.max", "max")]),
         ({"memory": {"reservation": 5}}, [("memory.soft_limit_in_bytes", "5")], [("memory.low", "5")]),
-        ({"memory": {"swappiness": 0}}, [("memory.swappiness", "0")], []),
-        ({"memory": {"disableOOMKiller": True}}, [("memory.oom_control", "1")], []),
+        ({"memory": {"swap": -1}}, [("memory.memsw.limit_in_bytes", "-1")], [("memory.swap.max", "max")]),
+        ({"memory": {"disableOOMKiller": False}}, [], []),
         ({"memory": {"limit": 0, "swap": 0, "reservation": 0}}, [], []),
         ({"cpu": {"shares": 1024}}, [("cpu.shares", "1024")], [("cpu.weight", "39")]),
         (
@@ -76,6 +77,26 @@ def test_the_limit_is_written_before_the_one_of_memory_and_swap() -> None:
     """The kernel refuses a limit of both that is below that of memory alone."""
     files = [file for file, _ in v1({"memory": {"swap": 2 * GIB, "limit": GIB, "reservation": 5}})]
     assert files.index("memory.limit_in_bytes") < files.index("memory.memsw.limit_in_bytes")
+
+
+@pytest.mark.parametrize(
+    ("memory", "of_v1", "name"),
+    [
+        ({"swappiness": 0}, [("memory.swappiness", "0")], "swappiness"),
+        ({"disableOOMKiller": True}, [("memory.oom_control", "1")], "disableOOMKiller"),
+        ({"swap": GIB}, [("memory.memsw.limit_in_bytes", f"{GIB}")], "swap"),
+        (
+            {"swap": GIB, "limit": -1},
+            [("memory.limit_in_bytes", "-1"), ("memory.memsw.limit_in_bytes", f"{GIB}")],
+            "swap",
+        ),
+    ],
+)
+def test_what_v2_cannot_do_is_refused_by_name(memory: dict[str, Any], of_v1: list[tuple[str, str]], name: str) -> None:
+    assert v1({"memory": memory}) == of_v1
+    with pytest.raises(SpecError) as caught:
+        v2({"memory": memory})
+    assert caught.value.path == f"linux.resources.memory.{name}"
 
 
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262_144, 10_000), (1, 1), (1 << 40, 10_000)])
