@@ -251,6 +251,21 @@ def test_jumps_over_hundreds_of_instructions_arrive() -> None:
         assert bpf.run(code, bpf.AUDIT_ARCH_X86_64, number, (0, value << 20)) == wanted
 
 
+@pytest.mark.parametrize("count", range(45, 56))
+def test_branches_about_as_long_as_a_jump_reaches_are_right(count: int) -> None:
+    """A conditional jump reaches 255 instructions, and one of these branches has 256."""
+    rules = [rule("write", "SCMP_ACT_ALLOW", (1, "EQ", value << 20, 0)) for value in range(count)]
+    code = bpf.load(compile_filter(parse(deny(rule("read close"), *rules))))
+    for number, value, wanted in (
+        (0, 0, ALLOW),
+        (1, count - 1, ALLOW),
+        (1, count, EPERM),
+        (3, 0, ALLOW),
+        (4, 0, ENOSYS),
+    ):
+        assert bpf.run(code, bpf.AUDIT_ARCH_X86_64, number, (0, value << 20)) == wanted
+
+
 def test_equal_identities_are_of_equal_filters_only() -> None:
     one, other = parse(deny(rule("read"))), parse(deny(rule("read", "SCMP_ACT_ALLOW", (0, "EQ", 0, 0))))
     assert identity(one) == identity(parse(deny(rule("read"))))
