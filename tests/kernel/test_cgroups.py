@@ -210,7 +210,7 @@ def cpuset(layout: Layout, tmp_path: Path) -> Iterator[Path]:
     hierarchy = next((one for name, one in layout.hierarchies.items() if "cpuset" in name.split(",")), None)
     if hierarchy is None:
         pytest.skip("this host has no cpuset controller")
-    group = Path(hierarchy.mount_point, "inclavare-test", tmp_path.name)
+    group = Path(hierarchy.mount_point, "inclavare-test", f"{tmp_path.name}-{os.getpid()}")
     group.mkdir(parents=True)
     yield group
     group.rmdir()
