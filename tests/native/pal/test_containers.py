@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from inclavare.enclave import implicit
 from tests.conftest import Bundle, Rune
 from tests.native.pal.runelet import text, texts
 
@@ -240,6 +241,50 @@ def test_a_runtime_that_hangs_can_be_given_up(rune: Rune, enclave: Edit) -> None
         assert process.wait(10) != 0
     rune("delete", "--force", "c")
     assert rune.leftovers() == []
+
+
+def with_host_configuration(tmp_path: Path, content: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command where /etc holds this configuration and nothing else: a mount namespace of its own."""
+    directory = tmp_path / "etc/inclavare-containers"
+    directory.mkdir(parents=True)
+    (directory / "config.toml").write_text(content)
+    script = 'mount --make-rprivate / && mount --bind "$1" /etc && shift && exec "$@"'
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path / "etc", *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_runtime_that_hangs_is_given_up_after_the_time_the_administrator_allows(
+    rune: Rune, enclave: Edit, tmp_path: Path
+) -> None:
+    command = rune.command("run", "--bundle", enclave(2, "hang").write(), "c")
+    begin = time.monotonic()
+    done = with_host_configuration(tmp_path, "[sgx]\ninit_timeout = 1\n", command)
+    assert done.returncode == 1
+    assert "said nothing for 1 s" in done.stderr
+    assert "initialise the enclave runtime" in done.stderr
+    assert time.monotonic() - begin < 20
+    assert rune.leftovers() == []
+
+
+def test_the_administrator_can_allow_emulation(rune_program: Path, enclave: Edit, tmp_path: Path) -> None:
+    plain = Rune(rune_program, tmp_path)
+    bundle = enclave(2)
+    done = with_host_configuration(
+        tmp_path, '[sgx]\nplatform = "emulated"\n', plain.command("run", "--bundle", bundle.write(), "c")
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if implicit.sgx_devices(provision=False):
+        return  # with SGX in the machine it would run there
+    refused = plain("run", "--bundle", bundle.path, "c")
+    assert refused.returncode == 1
+    assert "this host has no SGX device" in refused.stderr
+    assert plain.leftovers() == []
 
 
 @pytest.mark.parametrize(
