@@ -334,3 +334,18 @@ def test_a_global_option_that_is_not_supported_yet_is_refused(rune: Rune, option
     done = subprocess.run([program, option, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"{option} is not supported yet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [(["noatime"], "noatime"), (["strictatime"], ""), (["noatime", "atime"], "relatime"), (["relatime"], "relatime")],
+)
+def test_bind_mounts_take_access_time_options(rune: Rune, bundle: Bundle, options: list[str], word: str) -> None:
+    (bundle.path / "source").mkdir()
+    mount = {"destination": "/a", "type": "bind", "source": "source", "options": ["bind", *options]}
+    bundle.config["mounts"].append(mount)
+    bundle.process["args"] = ["grep", " /a ", "/proc/mounts"]
+    result = rune.run(bundle)
+    assert (result.status, result.error) == (0, "")
+    seen = {option for option in result.out.split()[3].split(",") if option.endswith("atime")}
+    assert seen == ({word} if word else set())

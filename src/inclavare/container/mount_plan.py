@@ -217,8 +217,9 @@ class Root:
         """A bind mount keeps its source's attributes but for those that the options name."""
         plan = self._plan
         set_, clear = mountflags.attributes(flags.set), mountflags.attributes(flags.clear) & ~k.MOUNT_ATTR__ATIME
-        if set_ & k.MOUNT_ATTR__ATIME or flags.set & k.MS_RELATIME:
-            clear |= k.MOUNT_ATTR__ATIME  # one field: set as a whole
+        unset = flags.clear & (k.MS_NOATIME | k.MS_STRICTATIME)
+        if set_ & k.MOUNT_ATTR__ATIME or flags.set & k.MS_RELATIME or unset:
+            clear |= k.MOUNT_ATTR__ATIME  # one field, set as a whole; 0 is relatime
         if set_ or clear:
             attr = plan.data(_mount_attr(set_, clear, 0))
             plan.add(
