@@ -7,6 +7,7 @@
 #include "agent.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../executor/calls.h"
 #include "wire.h"
 
 enum { FD_SIGNALS, FD_STDIN, FD_STDOUT, FD_STDERR, FD_COUNT };
@@ -43,6 +45,8 @@ static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t running_less = PTHREAD_COND_INITIALIZER;
 static int running;
 static bool stopped;
+
+static char *home; /* HOME=... of the container, or NULL */
 
 static bool begin_running(void) {
     pthread_mutex_lock(&running_lock);
@@ -202,6 +206,23 @@ static bool receive_fds(struct connection *connection) {
     return true;
 }
 
+/* The value of the last entry NAME=..., as rune takes PATH; NULL where there is none. */
+static const char *look_for(const struct words *env, const char *name, size_t size) {
+    for (size_t i = env->count; i-- > 0;)
+        if (strncmp(env->list[i], name, size) == 0 && env->list[i][size] == '=')
+            return env->list[i] + size + 1;
+    return NULL;
+}
+
+/* What rune does for a program of the container: HOME, and the search in PATH. The program may exist in the enclave
+ * only, then its name stays as it is. Returns the path, in `buffer` or the request. */
+static char *find_program(struct request *request, char *buffer, size_t size) {
+    if (home && !look_for(&request->env, "HOME", 4))
+        words_add(&request->env, home, strlen(home)); /* without memory it goes without */
+    const char *list = look_for(&request->env, "PATH", 4);
+    return call_look_up(request->argv.list[0], list ? list : "", buffer, size) < 0 ? request->argv.list[0] : buffer;
+}
+
 static void execute(struct connection *connection, struct request *request) {
     if (!receive_fds(connection))
         return;
@@ -212,8 +233,10 @@ static void execute(struct connection *connection, struct request *request) {
     struct pal_stdio_fds stdio = {connection->fds[FD_STDIN], connection->fds[FD_STDOUT], connection->fds[FD_STDERR]};
     struct sentence why = {""};
     int code = 1;
-    host_run(connection->host, request->argv.list[0], request->argv.list, request->env.list, &stdio, start_relay,
-             connection, &code, &why);
+    char path[PATH_MAX];
+    char *program = find_program(request, path, sizeof path);
+    host_run(connection->host, program, request->argv.list, request->env.list, &stdio, start_relay, connection, &code,
+             &why);
     __atomic_store_n(&connection->done, true, __ATOMIC_RELEASE);
     /* Who reads the program's output to its end before our answer must find an end. */
     close_fd(connection, FD_STDIN);
@@ -285,6 +308,9 @@ int agent_start(struct host *host, int listening_fd) {
     if (!server)
         return -ENOMEM;
     *server = (struct server){host, listening_fd};
+    const char *directory = getenv("HOME"); /* now: later the runtime may be changing the environment */
+    if (directory && asprintf(&home, "HOME=%s", directory) < 0)
+        home = NULL;
     pthread_t thread;
     int result = pthread_create(&thread, NULL, accept_all, server);
     if (result) {

@@ -57,7 +57,7 @@ static int read_field(struct reader *in, struct field *out) {
     return 1;
 }
 
-static int add_word(struct words *words, const unsigned char *text, size_t size) {
+int words_add(struct words *words, const char *text, size_t size) {
     if (words->count + 2 > words->room) {
         size_t room = words->room ? 2 * words->room : 16;
         char **list = realloc(words->list, room * sizeof *list);
@@ -66,7 +66,7 @@ static int add_word(struct words *words, const unsigned char *text, size_t size)
         words->list = list;
         words->room = room;
     }
-    char *word = strndup((const char *)text, size);
+    char *word = strndup(text, size);
     if (!word)
         return -ENOMEM;
     words->list[words->count++] = word;
@@ -76,11 +76,11 @@ static int add_word(struct words *words, const unsigned char *text, size_t size)
 
 /* The original's form: words joined by single blanks. */
 static int add_joined(struct words *words, const struct field *joined) {
-    const unsigned char *text = joined->bytes;
+    const char *text = (const char *)joined->bytes;
     size_t start = 0;
     for (size_t i = 0; text && i <= joined->value; i++)
         if (i == joined->value || text[i] == ' ') {
-            int result = i > start ? add_word(words, text + start, i - start) : 0;
+            int result = i > start ? words_add(words, text + start, i - start) : 0;
             if (result < 0)
                 return result;
             start = i + 1;
@@ -101,7 +101,8 @@ static int parse_exec(struct request *request, struct reader in, const char **pr
         }
         if (field.number <= 2)
             joined[field.number - 1] = field;
-        else if ((result = add_word(field.number == 3 ? &request->argv : &request->env, field.bytes, field.value)) < 0)
+        else if ((result = words_add(field.number == 3 ? &request->argv : &request->env, (const char *)field.bytes,
+                                     field.value)) < 0)
             return result;
     }
     if (result == 0 && !request->argv.count)

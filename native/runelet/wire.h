@@ -17,6 +17,9 @@ struct words {
     size_t room;
 };
 
+/* Appends a copy. Returns 0 or -ENOMEM. */
+int words_add(struct words *words, const char *text, size_t size);
+
 struct request {
     enum request_kind kind; /* 0 until it is known */
     struct words argv;      /* of execute */

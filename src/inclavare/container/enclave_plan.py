@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from inclavare.container.executor import NATIVE
+from inclavare.container.facts import is_bind
 from inclavare.container.planner import Enclave
 from inclavare.enclave import config, hostconfig, implicit, trust
 from inclavare.errors import EnclaveError, HostError
@@ -49,7 +50,8 @@ class Prepared:
         enclave.log_level = self._config.log_level
         enclave.preload = list(implicit.PRELOAD)
         enclave.signals = list(implicit.FORWARDED_SIGNALS)
-        enclave.wait_status = os.path.basename(self._pal) in implicit.WAIT_STATUS_LIBRARIES
+        names = {os.path.basename(path) for path in (self._pal, self._config.path)}
+        enclave.wait_status = not names.isdisjoint(implicit.WAIT_STATUS_LIBRARIES)
         if self.platform == "emulated":
             enclave.emulator = _emulator()
             enclave.seed = _seed()
@@ -68,21 +70,38 @@ def prepare(document: Spec, bundle: str, requested: str, log: Log) -> Prepared |
     host = hostconfig.read()
     devices = implicit.sgx_devices(provision=host.provision)
     platform = config.choose_platform(requested or host.platform, has_sgx=bool(devices))
-    pal = os.path.normpath(os.path.join(bundle, found.path))
-    try:
-        status = os.stat(pal)
-    except OSError as error:
-        raise EnclaveError(
-            f"stat {found.path}: {(error.strerror or '').lower()}",
-            "ENCLAVE_RUNTIME_PATH (enclave.runtime.path) is a path of the host, not of the image.",
-        ) from error
-    trust.require_trusted(pal, status)
+    pal = _find_runtime(document, bundle, found.path)
     document.process.env = env
     if platform == "hardware":
         _add_devices(document, devices)
         _add_aesm(document)
+    if platform == "emulated":
+        log.info("this enclave runs on the software SGX platform, which protects nothing")
     log.debug(f"enclave container: runtime {pal}, arguments {found.args!r}, SGX platform {platform}")
     return Prepared(found, pal, platform, host.init_timeout_s)
+
+
+def _find_runtime(document: Spec, bundle: str, path: str) -> str:
+    """Give the real path of the runtime. An image may have chosen `path`, so what it leads to must be the host's own.
+
+    Links are followed here and now: /proc/self/cwd, for one, means another directory to who loads the runtime.
+    """
+    try:
+        pal = os.path.realpath(os.path.join(bundle, path), strict=True)
+        status = os.stat(pal)
+    except OSError as error:
+        raise EnclaveError(
+            f"stat {path}: {(error.strerror or '').lower()}",
+            "ENCLAVE_RUNTIME_PATH (enclave.runtime.path) is a path of the host, not of the image.",
+        ) from error
+    writable = [document.root.path] + [
+        mount.source
+        for mount in document.mounts
+        if mount.source and is_bind(mount.type, mount.options) and "ro" not in mount.options
+    ]
+    trust.require_trusted(pal, status)
+    trust.require_trusted_place(pal, [os.path.realpath(os.path.join(bundle, source)) for source in writable])
+    return pal
 
 
 def _add_devices(document: Spec, devices: list[implicit.HostDevice]) -> None:

@@ -369,13 +369,18 @@ def _run_enclave(plan: Plan, request: Request, process: Process, pal: Data, envp
     program = add_look_up(plan, process, envp)
     # The program may exist only inside the enclave: then its name goes there as it is.
     plan.ops[-1].tolerate = (ENOENT, EACCES)
-    plan.add(CALL_PAL_INIT, pal, words="initialise the enclave runtime")
+    plan.add(CALL_PAL_INIT, pal, words="initialise the enclave runtime" + _emulated(request.enclave))
     plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
     plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
     plan.add(CALL_END_SYNC, words="take leave of rune")
     if request.fifo_fd >= 0:
         plan.add(CALL_WAIT_FIFO, request.fifo_fd, words="wait for start")
     plan.add(CALL_PAL_RUN, program.path, program.argv, program.envp, words=f'run "{process.args[0]}" in the enclave')
+
+
+def _emulated(enclave: Enclave | None) -> str:
+    """Whoever reads of a failure shall know where it happened."""
+    return " on the software SGX platform" if enclave is not None and enclave.emulator else ""
 
 
 def _flag_words(flags: int) -> str:
