@@ -21,9 +21,9 @@ CFLAGS_COMMON := -std=c11 -O2 -g0 -Wall -Wextra -Werror -Wshadow -Wstrict-protot
 NATIVE :=
 NATIVE_TEST :=
 
-include $(wildcard native/*/rules.mk)
-
 PROGRAMS := $(BUILD)/bin/rune $(BUILD)/bin/runectl
+
+include $(wildcard native/*/rules.mk)
 
 all: $(NATIVE) $(PROGRAMS)
 
@@ -51,17 +51,13 @@ export PROGRAM_RUNE = $(call PROGRAM,-IS,rune,$(LIBRARY))
 export PROGRAM_RUNECTL = $(call PROGRAM,-I,runectl,$(LIBRARY))
 
 $(PROGRAMS): LIBRARY := ../../src
-$(BUILD)/bin/rune: Makefile
-	@mkdir -p $(@D)
-	@printf '%s\n' "$$PROGRAM_RUNE" >$@ && chmod 755 $@
-
 $(BUILD)/bin/runectl: Makefile
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$PROGRAM_RUNECTL" >$@ && chmod 755 $@
 
 # --- what has to be there -------------------------------------------------------------------------------------------
 
-APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography
+APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography libpython3-dev
 APT_TEST := python3-venv busybox-static clang-format libseccomp-dev strace iproute2 iptables procps docker.io containerd runc crun
 APT_BENCH := runc crun strace valgrind
 
@@ -164,7 +160,8 @@ install: all
 	$(foreach file,$(NATIVE),install -D $(if $(filter %.bin %.ss,$(file)),-m 644) $(file) $(file:src/%=$(INSTALL_LIBRARY)/%) &&) true
 	umask 022 && $(PYTHON) -m compileall -q -f -o 0 --invalidation-mode unchecked-hash $(if $(DESTDIR),-s $(abspath $(DESTDIR)) -p /) \
 		$(INSTALL_LIBRARY)
-	printf '%s\n' "$$PROGRAM_RUNE" >$(INSTALL_ROOT)/bin/rune
+	if cmp -s -n 2 $(BUILD)/bin/rune /dev/stdin <<<'#!'; then printf '%s\n' "$$PROGRAM_RUNE" >$(INSTALL_ROOT)/bin/rune; \
+		else install --strip $(BUILD)/bin/rune $(INSTALL_ROOT)/bin/rune; fi
 	printf '%s\n' "$$PROGRAM_RUNECTL" >$(INSTALL_ROOT)/bin/runectl
 	chmod 755 $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/bin/runectl
 	ln -sf ../bin/rune $(INSTALL_ROOT)/sbin/rune

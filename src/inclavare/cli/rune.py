@@ -82,7 +82,7 @@ def _run(options: Values, rest: list[str], log: Log) -> int:
         print(f"Usage: {usage(command)}\n\n{command.help}\n\n{render_options(command.options)}", end="")
         return 0
     root = options.value("root") or _default_root()
-    platform = options.value("sgx-platform") or os.environ.get("RUNE_SGX_PLATFORM", "")
+    platform = options.value("sgx-platform") or os.getenv("RUNE_SGX_PLATFORM", "")
     module = __import__(f"inclavare.cli.{command.name}_command", fromlist=["run"])
     return int(module.run(Invocation(values, arguments, os.path.abspath(root), log, platform)))
 
@@ -98,7 +98,7 @@ def _refuse_unsupported(options: Values) -> None:
 
 
 def _default_root() -> str:
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    runtime = os.getenv("XDG_RUNTIME_DIR")
     return f"{runtime}/rune" if os.geteuid() and runtime else "/run/rune"
 
 

@@ -129,18 +129,20 @@ def create(root: str, container_id: str) -> Record:
     validate_id(container_id)
     directory = f"{root}/{container_id}"
     try:
-        os.makedirs(root, 0o711, exist_ok=True)
-    except OSError as error:
-        raise HostError(
-            f"cannot make the state directory {root}: {error.strerror}", "Choose another --root."
-        ) from error
-    try:
-        os.mkdir(directory, 0o711)
+        try:
+            os.mkdir(directory, 0o711)
+        except FileNotFoundError:
+            os.makedirs(root, 0o711, exist_ok=True)
+            os.mkdir(directory, 0o711)
     except FileExistsError:
         raise StateError(
             f"container with given ID already exists: {container_id}",
             f"Remove it with `rune delete {container_id}`, or choose another id.",
         ) from None
+    except OSError as error:
+        raise HostError(
+            f"cannot make the state directory {directory}: {error.strerror}", "Choose another --root."
+        ) from error
     record = Record(directory, container_id)
     record.creator = os.getpid()
     record.creator_start_time = start_time(record.creator) or 0

@@ -1,0 +1,147 @@
+"""Makes what the launcher is built from, for the Python that runs this: archive.py DIRECTORY.
+
+archive.bin  every module of `rune` as byte code: the size of an index (8 bytes, little-endian), the index and the body,
+             all in marshal's format. The index gives for a module's name: where in the body the names are of what must
+             be loaded before it, where its code is, and whether it is a package.
+boot.bin     the code object of boot.py
+flags        what the compiler must be told of this Python
+
+Ends with status 3 where this Python cannot be linked into a program.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import marshal
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+from typing import cast
+
+LAUNCHER = Path(__file__).resolve().parent
+SOURCES = LAUNCHER.parents[1] / "src"
+# The launcher leans on the private start-up of these versions.
+VERSIONS = ((3, 11), (3, 12), (3, 13))
+# What the standard library has in C, and in Python, that every command needs.
+BUILTIN = ("_signal", "_socket", "_struct", "errno", "fcntl", "posix", "select", "time")
+STANDARD = ("_collections_abc", "abc", "genericpath", "os", "posixpath", "stat", "struct")
+
+
+def main(directory: Path) -> None:
+    """Write the three files."""
+    library = Path(_variable("LIBPL"), _variable("LIBRARY"))
+    if sys.version_info[:2] not in VERSIONS or not library.is_file():
+        sys.exit(3)
+    (directory / "archive.bin").write_bytes(_archive())
+    (directory / "boot.bin").write_bytes(marshal.dumps(_compile(LAUNCHER / "boot.py", "boot")))
+    definitions = {
+        "ARCHIVE": directory / "archive.bin",
+        "BOOT": directory / "boot.bin",
+        "STDLIB": _variable("LIBDEST"),
+        "DYNLOAD": _variable("DESTSHARED"),
+        "SUFFIX": _variable("EXT_SUFFIX"),
+    }
+    words = [f"-I{_variable('INCLUDEPY')}", *(f"-D{name}='\"{value}\"'" for name, value in definitions.items())]
+    libraries = [str(library), *(_variable(name) for name in ("MODLIBS", "LIBS", "SYSLIBS"))]
+    (directory / "flags").write_text(" ".join([*words, str(LAUNCHER / "launcher.c"), *libraries]) + "\n")
+
+
+def _variable(name: str) -> str:
+    return str(sysconfig.get_config_var(name) or "")
+
+
+def _archive() -> bytes:
+    sources = _sources()
+    imports = {name: list(_imports(name, path)) for name, path in sources.items()}
+    # The launcher makes a small `os`; the true one is loaded with all it needs by who asks for more.
+    imports["os"] = []
+    order: list[str] = []
+    for name in sorted(sources, key=_heat):
+        _order(name, imports, order, set(order))
+    index = {}
+    body = b""
+    for name in order:
+        if name in BUILTIN:
+            continue
+        needed: list[str] = []
+        _order(name, imports, needed, set())
+        needs = len(body)
+        body += marshal.dumps(tuple(needed[:-1]))
+        index[name] = (needs, len(body), sources[name].name == "__init__.py")
+        body += marshal.dumps(_compile(sources[name], name.replace(".", "/")))
+    head = marshal.dumps(index)
+    return len(head).to_bytes(8, "little") + head + body
+
+
+def _heat(name: str) -> tuple[bool, str]:
+    """Sort what every command uses to the beginning: it shares pages of memory."""
+    return not name.endswith(("cli.rune", "state_command", "create_command", "run_command")), name
+
+
+def _sources() -> dict[str, Path]:
+    found = {}
+    for path in (SOURCES / "inclavare").rglob("*.py"):
+        name = ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
+        if not name.startswith(("inclavare.sgx", "inclavare.cli.runectl")):
+            found[name] = path
+    for name in STANDARD:
+        found[name] = Path(sysconfig.get_path("stdlib")) / f"{name}.py"
+    return found
+
+
+def _compile(path: Path, name: str) -> CodeType:
+    """Without docstrings, and without the import of __future__, which would be carried out."""
+    tree = ast.parse(path.read_bytes())
+    flags = 0
+    for node in list(tree.body):
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            tree.body.remove(node)
+            flags |= __future__.annotations.compiler_flag
+    return cast(CodeType, compile(tree, f"{name}.py", "exec", flags, dont_inherit=True, optimize=2))
+
+
+def _imports(name: str, path: Path) -> Iterator[str]:
+    """Give what a module imports when it is loaded, parents first, whether it is in the archive or not."""
+    yield from _parents(name)
+    for node in _statements(ast.parse(path.read_bytes()).body):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from (*_parents(alias.name), alias.name)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (*_parents(node.module), node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Give what is executed on loading, in order, but for what is there for type checkers."""
+    for node in body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            for part in ("body", "handlers", "orelse", "finalbody"):
+                for inner in getattr(node, part, []):
+                    yield from _statements(inner.body if isinstance(inner, ast.ExceptHandler) else [inner])
+
+
+def _order(name: str, imports: dict[str, list[str]], done: list[str], begun: set[str]) -> None:
+    """Append what `name` needs, and itself, each after what it needs (but for circles, which `os` has)."""
+    if name in begun or (name not in imports and name not in BUILTIN):
+        return
+    begun.add(name)
+    for needed in imports.get(name, ()):
+        _order(needed, imports, done, begun)
+    done.append(name)
+
+
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True
+    main(Path(sys.argv[1]))
