@@ -4,6 +4,7 @@ archive.bin  every module of `rune` as byte code: the size of an index (8 bytes,
              all in marshal's format. The index gives for a module's name: where in the body the names are of what must
              be loaded before it, where its code is, and whether it is a package.
 boot.bin     the code object of boot.py
+frozen-*.bin the code objects of importlib (frozen.c)
 flags        what the compiler must be told of this Python
 
 Ends with status 3 where this Python cannot be linked into a program.
@@ -25,9 +26,11 @@ LAUNCHER = Path(__file__).resolve().parent
 SOURCES = LAUNCHER.parents[1] / "src"
 # The launcher leans on the private start-up of these versions.
 VERSIONS = ((3, 11), (3, 12), (3, 13))
-# What the standard library has in C, and in Python, that every command needs.
+# Of the standard library: what it has in C that commands need, in Python that they need, and what a whole interpreter
+# begins with.
 BUILTIN = ("_signal", "_socket", "_struct", "errno", "fcntl", "posix", "select", "time")
 STANDARD = ("_collections_abc", "abc", "genericpath", "os", "posixpath", "stat", "struct")
+WHOLE = ("codecs", "encodings", "encodings.aliases", "encodings.utf_8", "io")
 
 
 def main(directory: Path) -> None:
@@ -36,17 +39,21 @@ def main(directory: Path) -> None:
     if sys.version_info[:2] not in VERSIONS or not library.is_file():
         sys.exit(3)
     (directory / "archive.bin").write_bytes(_archive())
-    (directory / "boot.bin").write_bytes(marshal.dumps(_compile(LAUNCHER / "boot.py", "boot")))
+    (directory / "boot.bin").write_bytes(marshal.dumps(_compile(LAUNCHER / "boot.py", "boot.py")))
+    for name in ("_bootstrap", "_bootstrap_external"):
+        source = Path(_variable("LIBDEST"), "importlib", f"{name}.py")
+        (directory / f"frozen{name}.bin").write_bytes(marshal.dumps(_compile(source, f"<frozen importlib.{name}>")))
     definitions = {
         "ARCHIVE": directory / "archive.bin",
         "BOOT": directory / "boot.bin",
+        "FROZEN": directory / "frozen",
         "STDLIB": _variable("LIBDEST"),
         "DYNLOAD": _variable("DESTSHARED"),
         "SUFFIX": _variable("EXT_SUFFIX"),
     }
     words = [f"-I{_variable('INCLUDEPY')}", *(f"-D{name}='\"{value}\"'" for name, value in definitions.items())]
     libraries = [str(library), *(_variable(name) for name in ("MODLIBS", "LIBS", "SYSLIBS"))]
-    (directory / "flags").write_text(" ".join([*words, str(LAUNCHER / "launcher.c"), *libraries]) + "\n")
+    (directory / "flags").write_text(" ".join([*words, *map(str, LAUNCHER.glob("*.c")), *libraries]) + "\n")
 
 
 def _variable(name: str) -> str:
@@ -71,7 +78,7 @@ def _archive() -> bytes:
         needs = len(body)
         body += marshal.dumps(tuple(needed[:-1]))
         index[name] = (needs, len(body), sources[name].name == "__init__.py")
-        body += marshal.dumps(_compile(sources[name], name.replace(".", "/")))
+        body += marshal.dumps(_compile(sources[name], _file_name(name, sources[name])))
     head = marshal.dumps(index)
     return len(head).to_bytes(8, "little") + head + body
 
@@ -87,9 +94,15 @@ def _sources() -> dict[str, Path]:
         name = ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
         if not name.startswith(("inclavare.sgx", "inclavare.cli.runectl")):
             found[name] = path
-    for name in STANDARD:
-        found[name] = Path(sysconfig.get_path("stdlib")) / f"{name}.py"
+    for name in (*STANDARD, *WHOLE):
+        place = Path(_variable("LIBDEST"), *name.split("."))
+        found[name] = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     return found
+
+
+def _file_name(name: str, path: Path) -> str:
+    """What tracebacks show."""
+    return str(path.relative_to(SOURCES)) if path.is_relative_to(SOURCES) else f"{name}.py"
 
 
 def _compile(path: Path, name: str) -> CodeType:
@@ -100,7 +113,7 @@ def _compile(path: Path, name: str) -> CodeType:
         if isinstance(node, ast.ImportFrom) and node.module == "__future__":
             tree.body.remove(node)
             flags |= __future__.annotations.compiler_flag
-    return cast(CodeType, compile(tree, f"{name}.py", "exec", flags, dont_inherit=True, optimize=2))
+    return cast(CodeType, compile(tree, name, "exec", flags, dont_inherit=True, optimize=2))
 
 
 def _imports(name: str, path: Path) -> Iterator[str]:

@@ -1,5 +1,5 @@
 # rune as a program with Python inside; without Python's static library (Debian: libpython3-dev) it is a script.
-LAUNCHER_SOURCES := $(addprefix native/launcher/,launcher.c boot.py archive.py) $(shell find src -name '*.py')
+LAUNCHER_SOURCES := $(addprefix native/launcher/,launcher.c frozen.c boot.py archive.py) $(shell find src -name '*.py')
 LAUNCHER_CFLAGS := $(CFLAGS_COMMON) -Wno-overlength-strings -no-pie -rdynamic -D_GNU_SOURCE
 
 $(BUILD)/bin/rune: $(LAUNCHER_SOURCES) Makefile
