@@ -3,6 +3,7 @@
 # make test         everything from nothing: packages, tools, build, all tests
 # make check        formatters, linters and type checker, then all tests
 # make unit         the tests that need neither root nor a daemon
+# make test-vm      the tests of containers in virtual machines with systemd and control groups v2, v1
 # make install      into PREFIX (default /usr/local), below DESTDIR; make uninstall takes it away again
 # make bench        rune beside runc and crun on this machine
 #
@@ -58,7 +59,8 @@ $(BUILD)/bin/runectl: Makefile
 # --- what has to be there -------------------------------------------------------------------------------------------
 
 APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography libpython3-dev
-APT_TEST := python3-venv busybox-static clang-format libseccomp-dev strace iproute2 iptables procps docker.io containerd runc crun
+APT_TEST := python3-venv busybox-static clang-format dbus-daemon libseccomp-dev strace iproute2 iptables procps docker.io containerd runc crun
+APT_VM := mmdebstrap qemu-system-x86 e2fsprogs
 APT_BENCH := runc crun strace valgrind
 
 # Installs the Debian packages $(1) that are missing, or says which they are.
@@ -84,6 +86,9 @@ deps-build:
 deps-test: deps-build
 	$(call NEED_PACKAGES,$(APT_TEST))
 
+deps-vm: deps-build
+	$(call NEED_PACKAGES,$(APT_VM))
+
 deps-bench: deps-build
 	$(call NEED_PACKAGES,$(APT_BENCH))
 
@@ -108,6 +113,11 @@ check: lint
 test: deps
 	$(MAKE) -s all native-test
 	$(PYTEST)
+
+# VM_ARGUMENTS go to tools/vm.py: --kind v2 tests/vm, for example.
+test-vm: deps-vm
+	$(MAKE) -s all
+	$(PYTHON) tools/vm.py $(VM_ARGUMENTS)
 
 unit: all
 	$(PYTEST) -m "not linter" tests/unit
@@ -177,5 +187,5 @@ clean:
 	rm -rf $(OUT) $(BUILD) dist src/*.egg-info
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: all native-test deps deps-build deps-test deps-bench check test unit lint lint-format lint-ruff lint-mypy lint-rooms
+.PHONY: all native-test deps deps-build deps-test deps-vm deps-bench check test test-vm unit lint lint-format lint-ruff lint-mypy lint-rooms
 .PHONY: lint-c format demo bench install uninstall clean

@@ -69,3 +69,9 @@ def test_a_hot_command_imports_nothing_costly(rune: Rune, bundle: Bundle, comman
 def test_a_plain_container_imports_nothing_of_enclaves(rune: Rune, bundle: Bundle) -> None:
     imported = _imported(rune, "run", "--bundle", str(bundle.write()), "c")
     assert not {name for name in imported if name.startswith(("inclavare.enclave", "inclavare.sgx"))}
+
+
+def test_a_plain_container_imports_nothing_of_systemd(rune: Rune, bundle: Bundle) -> None:
+    imported = _imported(rune, "run", "--bundle", str(bundle.write()), "c")
+    parts = ("scope", "systemd", "dbus", "bus", "gvariant")
+    assert not {name for name in imported if name.rpartition(".")[2].startswith(parts)}

@@ -328,7 +328,7 @@ def test_log_lines_are_what_engines_read(rune: Rune, bundle: Bundle) -> None:
     assert line["time"].endswith("Z")
 
 
-@pytest.mark.parametrize("option", ["--systemd-cgroup", "--rootless=true"])
+@pytest.mark.parametrize("option", ["--rootless=true"])
 def test_a_global_option_that_is_not_supported_yet_is_refused(rune: Rune, option: str) -> None:
     program, *words = rune.command("list")
     done = subprocess.run([program, option, *words], capture_output=True, text=True, check=False)

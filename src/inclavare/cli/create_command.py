@@ -31,6 +31,7 @@ def creation_options(invocation: Invocation) -> create.Options:
     """Give the options that create and run share."""
     given = invocation.options
     options = create.Options(invocation.root)
+    options.cgroup_manager = invocation.cgroup_manager
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
     options.preserve_fds = given.number("preserve-fds")

@@ -26,14 +26,17 @@ SPEC_VERSION = "1.0.2"
 class Invocation:
     """One command as it was called: its options and arguments, the state root, the log."""
 
-    __slots__ = ("arguments", "log", "options", "root", "sgx_platform")
+    __slots__ = ("arguments", "cgroup_manager", "log", "options", "root", "sgx_platform")
 
-    def __init__(self, options: Values, arguments: list[str], root: str, log: Log, sgx_platform: str) -> None:
+    def __init__(
+        self, options: Values, arguments: list[str], root: str, log: Log, sgx_platform: str, cgroup_manager: str
+    ) -> None:
         self.options = options
         self.arguments = arguments
         self.root = root
         self.log = log
         self.sgx_platform = sgx_platform
+        self.cgroup_manager = cgroup_manager
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -83,18 +86,23 @@ def _run(options: Values, rest: list[str], log: Log) -> int:
         return 0
     root = options.value("root") or _default_root()
     platform = options.value("sgx-platform") or os.getenv("RUNE_SGX_PLATFORM", "")
+    manager = _cgroup_manager(options)
     module = __import__(f"inclavare.cli.{command.name}_command", fromlist=["run"])
-    return int(module.run(Invocation(values, arguments, os.path.abspath(root), log, platform)))
+    return int(module.run(Invocation(values, arguments, os.path.abspath(root), log, platform, manager)))
 
 
 def _refuse_unsupported(options: Values) -> None:
-    if options.flag("systemd-cgroup"):
-        raise UsageError(
-            "--systemd-cgroup is not supported yet",
-            'Let the engine use cgroupfs; for Docker, "exec-opts": ["native.cgroupdriver=cgroupfs"] in daemon.json.',
-        )
     if options.value("rootless", "auto") not in ("auto", "false"):
         raise UsageError(f"--rootless={options.value('rootless')} is not supported yet", "Run rune as root.")
+
+
+def _cgroup_manager(options: Values) -> str:
+    manager = options.value("cgroup-manager", "systemd" if options.flag("systemd-cgroup") else "cgroupfs")
+    if manager not in ("cgroupfs", "systemd", "disabled"):
+        raise UsageError(f"invalid cgroup-manager: {manager!r}", "It is cgroupfs, systemd or disabled.")
+    if options.flag("systemd-cgroup") and manager != "systemd":
+        raise UsageError(f"--systemd-cgroup and --cgroup-manager={manager} contradict each other")
+    return manager
 
 
 def _default_root() -> str:

@@ -29,7 +29,9 @@ TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.enclave_plan import Prepared as PreparedEnclave
     from inclavare.container.plan import Plan
+    from inclavare.container.scope import Scope
     from inclavare.container.store import Record
+    from inclavare.linux.systemd_cgroup import Unit
     from inclavare.log import Log
     from inclavare.oci.linux import IDMapping
     from inclavare.oci.spec import Spec
@@ -45,6 +47,7 @@ class Options:
     """
 
     __slots__ = (
+        "cgroup_manager",
         "console_socket",
         "new_keyring",
         "pid_file",
@@ -57,6 +60,7 @@ class Options:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.cgroup_manager = "cgroupfs"  # or systemd, disabled
         self.console_socket = ""
         self.pid_file = ""
         self.preserve_fds = 0
@@ -69,7 +73,7 @@ class Options:
 class Prepared:
     """A container that could be made: nothing has been changed yet."""
 
-    __slots__ = ("bundle", "enclave", "facts", "id", "layout", "options", "paths", "raw", "rootfs", "spec")
+    __slots__ = ("bundle", "enclave", "facts", "id", "layout", "options", "paths", "raw", "rootfs", "spec", "unit")
 
     def __init__(self, container_id: str, bundle: str, options: Options, log: Log) -> None:
         validate_id(container_id)
@@ -90,14 +94,14 @@ class Prepared:
         self.enclave = _prepare_enclave(self.spec, self.bundle, options, log)
         self.facts = facts.probe(self.spec, self.bundle)
         self.layout = cgroups.read_layout()
-        self.paths = cgroups.paths_for(self.layout, self.spec.linux.cgroups_path, container_id)
+        self.unit, self.paths = _place(self)
 
     def request(self) -> Request:
         """Give what the planner needs, without what must be opened for it."""
         request = Request(self.spec, self.id, self.bundle, self.rootfs, self.facts)
         request.cgroup_mounts = [CgroupMount(name, path) for name, path in cgroups.hierarchies(self.layout, self.paths)]
         request.cgroup_v2 = self.layout.is_v2
-        if self.layout.is_v2:
+        if self.layout.is_v2 and self.paths:
             from inclavare.linux import device_filter  # noqa: PLC0415  # only cgroup v2 needs it
 
             rules = cgroup_limits.device_rules(self.spec.linux.resources)
@@ -143,11 +147,17 @@ def build(prepared: Prepared, log: Log) -> Built:
     record = _reserve(prepared)
     opened: list[int] = []
     master = -1
+    scope: Scope | None = None
     try:
         cgroups.check_unused(prepared.paths)
         _record(record, prepared)
+        limits = _limits(prepared) if prepared.paths else []
+        if prepared.unit is not None:
+            from inclavare.container.scope import Scope  # noqa: PLC0415  # only for systemd's driver
+
+            scope = Scope(prepared.unit, record, limits)
         cgroups.create(prepared.layout, prepared.paths)
-        cgroups.apply(prepared.paths, _limits(prepared))
+        cgroups.apply(prepared.paths, limits)
         request = prepared.request()
         request.filter = _filter(prepared, record)
         request.cgroup_fds = cgroups.open_join_fds(prepared.paths)
@@ -176,12 +186,16 @@ def build(prepared: Prepared, log: Log) -> Built:
 
         def answer(sync: int) -> None:
             nonlocal master
+            if scope is not None:
+                scope.take(run.pid)
             if sync == SYNC_READY and console is not None and options.terminal:
                 master = console.receive()
             _answer(sync, run, prepared, record)
 
         run.follow(answer, SYNC_READY, prepared.enclave.init_timeout_s if prepared.enclave is not None else None)
     except BaseException:
+        if scope is not None:
+            scope.end()
         for fd in (*opened, master):
             if fd >= 0:
                 os.close(fd)
@@ -320,11 +334,20 @@ def _record(record: Record, prepared: Prepared) -> None:
     record.created = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now // 10**9))}.{now % 10**9:09}Z"
     record.annotations = prepared.spec.annotations
     record.cgroups = prepared.paths
+    record.systemd_unit = prepared.unit.name.unit if prepared.unit is not None else ""
     if prepared.enclave is not None:
         record.enclave = prepared.enclave.state
         record.platform = prepared.enclave.platform
     record.write(store.CONFIG, prepared.raw)
     record.save()
+
+
+def _place(prepared: Prepared) -> tuple[Unit | None, dict[str, str]]:
+    if prepared.options.cgroup_manager == "cgroupfs":
+        return None, cgroups.paths_for(prepared.layout, prepared.spec.linux.cgroups_path, prepared.id)
+    from inclavare.container import scope  # noqa: PLC0415  # only for other drivers
+
+    return scope.place(prepared)
 
 
 def _limits(prepared: Prepared) -> list[cgroup_limits.Setting]:

@@ -165,6 +165,10 @@ def clean_up(record: Record) -> None:
         if time.monotonic() > deadline:
             raise StateError(f"cannot remove container {record.id}: processes {pids} do not die")
         time.sleep(0.005)
+    if record.systemd_unit:
+        from inclavare.linux import systemd_cgroup  # noqa: PLC0415  # only for systemd's driver
+
+        systemd_cgroup.remove(record.systemd_unit)
     cgroups.remove(record.cgroups)
 
 

@@ -30,7 +30,8 @@ class Record:
 
     `pid` is 0 until its process exists; `start_time` (clock ticks since boot) tells it from a later process with the
     same pid. `creator` and `creator_start_time` name the rune process at work while `pid` is 0. `cgroups` maps
-    controller to directory. `enclave` is the `enclave_config` of state.json, or None.
+    controller to directory; `systemd_unit` names their unit, if systemd made them. `enclave` is the `enclave_config`
+    of state.json, or None.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Record:
         "platform",
         "rootfs",
         "start_time",
+        "systemd_unit",
     )
 
     def __init__(self, directory: str, container_id: str) -> None:
@@ -61,6 +63,7 @@ class Record:
         self.owner = ""
         self.annotations: dict[str, str] = {}
         self.cgroups: dict[str, str] = {}
+        self.systemd_unit = ""
         self.enclave: dict[str, object] | None = None
         self.platform = ""
         self.pid = 0
@@ -87,6 +90,7 @@ class Record:
             "rootfs": self.rootfs,
             "annotations": self.annotations,
             "cgroup_paths": self.cgroups,
+            "systemd_unit": self.systemd_unit,
             "enclave_config": self.enclave,
             "sgx_platform": self.platform,
         }
@@ -203,6 +207,7 @@ def _fill(record: Record, document: dict[str, object]) -> None:
     record.rootfs = text("rootfs")
     record.annotations = table("annotations")
     record.cgroups = table("cgroup_paths")
+    record.systemd_unit = text("systemd_unit")
     record.platform = text("sgx_platform")
     enclave = document.get("enclave_config")
     record.enclave = enclave if isinstance(enclave, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+SYS_READ = 0
 SYS_WRITE = 1
 SYS_CLOSE = 3
 SYS_IOCTL = 16

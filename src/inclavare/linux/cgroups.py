@@ -293,7 +293,12 @@ def _pass_controllers_on(mount_point: str, directory: str) -> None:
 
 
 def _enable_controllers(directory: str) -> None:
-    """Let the children of a v2 group have what it has itself. A group with processes may refuse: limits will tell."""
+    """Let the children of a v2 group have what it has itself; limits will tell of what a group refuses.
+
+    A group with processes is left alone: it would take controllers of threads and become one whose children take none.
+    """
+    if os.path.exists(f"{directory}/cgroup.type") and _read(f"{directory}/cgroup.procs"):
+        return
     wanted = set(_read(f"{directory}/cgroup.controllers").split())
     for controller in sorted(wanted - set(_read(f"{directory}/cgroup.subtree_control").split())):
         try:
