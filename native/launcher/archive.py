@@ -1,8 +1,9 @@
 """Makes what the launcher is built from, for the Python that runs this: archive.py DIRECTORY.
 
 archive.bin  every module of `rune` as byte code: the size of an index (8 bytes, little-endian), the index and the body,
-             all in marshal's format. The index gives for a module's name: where in the body the names are of what must
-             be loaded before it, where its code is, and whether it is a package.
+             all in marshal's format. The index gives for a module's name: where in the body a list is of what must be
+             loaded before it, (name, code or None) in order; where its code is; whether it is a package. The lists of
+             the hot commands have the code, read at one go in half the time; others have the names alone.
 boot.bin     the code object of boot.py
 frozen-*.bin the code objects of importlib (frozen.c)
 flags        what the compiler must be told of this Python
@@ -26,6 +27,8 @@ LAUNCHER = Path(__file__).resolve().parent
 SOURCES = LAUNCHER.parents[1] / "src"
 # The launcher leans on the private start-up of these versions.
 VERSIONS = ((3, 11), (3, 12), (3, 13))
+ENTRY = "inclavare.cli.rune"
+HOT = [f"inclavare.cli.{name}_command" for name in ("create", "delete", "exec", "kill", "run", "start", "state")]
 # Of the standard library: what it has in C that commands need, in Python that they need, and what a whole interpreter
 # begins with.
 BUILTIN = ("_signal", "_socket", "_struct", "errno", "fcntl", "posix", "select", "time")
@@ -63,29 +66,26 @@ def _variable(name: str) -> str:
 def _archive() -> bytes:
     sources = _sources()
     imports = {name: list(_imports(name, path)) for name, path in sources.items()}
-    # The launcher makes a small `os`; the true one is loaded with all it needs by who asks for more.
+    # The launcher makes a small `os` of these; the true one is loaded with all it needs by who asks for more.
     imports["os"] = []
-    order: list[str] = []
-    for name in sorted(sources, key=_heat):
-        _order(name, imports, order, set(order))
+    base: list[str] = []
+    for name in ("stat", "genericpath", "posixpath", ENTRY):
+        _order(name, imports, base, set())
+    codes = {name: _compile(path, _file_name(name, path)) for name, path in sources.items()}
     index = {}
     body = b""
-    for name in order:
-        if name in BUILTIN:
-            continue
+    for name in sorted(sources):
         needed: list[str] = []
-        _order(name, imports, needed, set())
-        needs = len(body)
-        body += marshal.dumps(tuple(needed[:-1]))
-        index[name] = (needs, len(body), sources[name].name == "__init__.py")
-        body += marshal.dumps(_compile(sources[name], _file_name(name, sources[name])))
+        _order(name, imports, needed, set(base) - {name})
+        if name == ENTRY:
+            needed = base
+        whole = name == ENTRY or name in HOT
+        begin = len(body)
+        body += marshal.dumps(tuple((needs, codes.get(needs) if whole else None) for needs in needed[:-1]))
+        index[name] = (begin, len(body), sources[name].name == "__init__.py")
+        body += marshal.dumps(codes[name])
     head = marshal.dumps(index)
     return len(head).to_bytes(8, "little") + head + body
-
-
-def _heat(name: str) -> tuple[bool, str]:
-    """Sort what every command uses to the beginning: it shares pages of memory."""
-    return not name.endswith(("cli.rune", "state_command", "create_command", "run_command")), name
 
 
 def _sources() -> dict[str, Path]:

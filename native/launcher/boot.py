@@ -23,7 +23,7 @@ class Archive:
 
     def __init__(self):
         size = int.from_bytes(ARCHIVE[:8], "little")
-        self.index = marshal.loads(ARCHIVE[8 : 8 + size])
+        self.index = marshal.loads(ARCHIVE[8 : 8 + size])  # see archive.py
         self.body = ARCHIVE[8 + size :]
         self.whole = False
 
@@ -31,9 +31,9 @@ class Archive:
         """Find a module in the archive, or where a whole interpreter finds it."""
         entry = self.index.get(name)
         if entry is not None:
-            for needed in marshal.loads(self.body[entry[0] :]):
+            for needed, code in marshal.loads(self.body[entry[0] :]):
                 if needed not in MODULES:
-                    self.load(needed)
+                    self.load(needed, code)
             return ModuleSpec(name, self, origin=self.file(name), is_package=entry[2])
         if self.whole or name in sys.builtin_module_names or _imp.is_frozen(name):
             return None
@@ -48,16 +48,16 @@ class Archive:
     def create_module(self, spec):
         """Leave it to importlib."""
 
-    def exec_module(self, module):
+    def exec_module(self, module, code=None):
         """Run a module's code."""
         name = module.__name__
         module.__file__ = self.file(name)
-        _, code, package = self.index[name]
+        _, begin, package = self.index[name]
         if package:
             module.__path__ = [module.__file__.rpartition("/")[0]]
-        exec(marshal.loads(self.body[code:]), module.__dict__)
+        exec(code or marshal.loads(self.body[begin:]), module.__dict__)
 
-    def load(self, name):
+    def load(self, name, code):
         """Import a module of which all that it imports is there."""
         entry = self.index.get(name)
         if entry is None:
@@ -70,7 +70,7 @@ class Archive:
         parent, _, child = name.rpartition(".")
         module.__package__ = name if entry[2] else parent
         try:
-            self.exec_module(module)
+            self.exec_module(module, code)
         except BaseException:
             del MODULES[name]
             raise
@@ -121,16 +121,15 @@ def make_os():
     place = module.__dict__
     place.update({name: value for name, value in posix.__dict__.items() if not name.startswith("__")})
     place.update(name="posix", sep="/", SEEK_SET=0, SEEK_CUR=1, SEEK_END=2)
-    archive.load("stat")
-    archive.load("genericpath")
-    archive.load("posixpath")
-    module.path = MODULES["os.path"] = MODULES["posixpath"]
 
     def getenv(key, default=None):
         value = posix.environ.get(key.encode("utf-8", "surrogateescape"))
         return default if value is None else value.decode("utf-8", "surrogateescape")
 
     def complete(name):
+        if name == "path":
+            module.path = MODULES["os.path"] = MODULES["posixpath"]
+            return module.path
         if name in ("__file__", "__loader__", "__path__", "__spec__"):  # importlib asks every module
             raise AttributeError(name)
         del module.__getattr__

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* archive.py's work: boot.py's code, then what it reads itself. */
@@ -73,6 +74,39 @@ static _Noreturn void run_with_python(int argc, char **argv) {
     fail("cannot execute /usr/bin/python3");
 }
 
+/*
+ * Memory for objects comes in arenas of 1 MiB. The first two, which are all that most commands use, are one huge page
+ * where the kernel gives it: 300 page faults less.
+ */
+enum { HUGE_PAGE = 2 << 20 };
+static char *pool, *pool_end;
+
+static void *take_arena(void *context, size_t size) {
+    (void)context;
+    if (pool && size <= (size_t)(pool_end - pool)) {
+        pool += size;
+        return pool - size;
+    }
+    void *arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return arena == MAP_FAILED ? NULL : arena;
+}
+
+static void give_back_arena(void *context, void *arena, size_t size) {
+    (void)context;
+    munmap(arena, size);
+}
+
+static void prepare_arenas(void) {
+    char *space = mmap(NULL, 2 * HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (space != MAP_FAILED) {
+        pool = (char *)(((uintptr_t)space + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+        pool_end = pool + HUGE_PAGE;
+        madvise(pool, HUGE_PAGE, MADV_HUGEPAGE); /* it is as good without, only slower */
+    }
+    PyObjectArenaAllocator allocator = {NULL, take_arena, give_back_arena};
+    PyObject_SetArenaAllocator(&allocator);
+}
+
 static PyObject *upgrade(PyObject *self, PyObject *args) {
     (void)self;
     (void)args;
@@ -101,6 +135,7 @@ static void set_up(int argc, char **argv) {
     require(Py_PreInitialize(&before));
     if (PyImport_AppendInittab("_launcher", make_module) < 0)
         fail("out of memory");
+    prepare_arenas();
     PyConfig config;
     PyConfig_InitIsolatedConfig(&config);
     config.site_import = 0;

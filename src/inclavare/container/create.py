@@ -14,7 +14,7 @@ import time
 
 from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, sealed_program
-from inclavare.container.filter_cache import cached_filter
+from inclavare.container.filter_cache import cached_filter, filter_key
 from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from inclavare.linux.systemd_cgroup import Unit
     from inclavare.log import Log
     from inclavare.oci.linux import IDMapping
+    from inclavare.oci.seccomp import Seccomp
     from inclavare.oci.spec import Spec
 
 CONFIG_MAX = 16 << 20
@@ -250,12 +251,11 @@ def write_pid_file(path: str, pid: int) -> None:
         raise HostError(f"cannot write the pid file {path}: {error.strerror}") from error
 
 
-def read_filter(record: Record, flags: int) -> Filter | None:
-    """Give the seccomp filter that the container was made with."""
-    try:
-        return Filter(record.read("seccomp.bpf"), flags)
-    except FileNotFoundError:
-        return None
+def read_filter(record: Record, profile: Seccomp) -> Filter:
+    """Give the seccomp filter of a container."""
+    root = os.path.dirname(record.directory)
+    code = cached_filter(root, record.filter, lambda: seccomp.compile_filter(profile))
+    return Filter(code, seccomp.filter_flags(profile))
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -366,10 +366,8 @@ def _filter(prepared: Prepared, record: Record) -> Filter | None:
     profile = prepared.spec.linux.seccomp
     if profile is None:
         return None
-    key = seccomp.identity(profile)
-    code = cached_filter(prepared.options.root, key, seccomp.__file__, lambda: seccomp.compile_filter(profile))
-    record.write("seccomp.bpf", code)
-    return Filter(code, seccomp.filter_flags(profile))
+    record.filter = filter_key(seccomp.identity(profile), seccomp.__file__)
+    return read_filter(record, profile)
 
 
 def _make_fifo(record: Record) -> int:

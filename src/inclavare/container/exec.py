@@ -32,7 +32,7 @@ from inclavare.container.process_plan import (
     add_not_dumpable,
 )
 from inclavare.errors import HostError, StateError
-from inclavare.linux import cgroups, process, seccomp
+from inclavare.linux import cgroups, process
 from inclavare.linux import headers as k
 from inclavare.linux.calls import SYS_CLOSE_RANGE, SYS_KEYCTL, SYS_PRCTL, SYS_SETNS, SYS_SETSID
 from inclavare.oci import jsontext, spec
@@ -163,7 +163,7 @@ def make_request(record: Record, document: Spec, process_: Process) -> Request:
     request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))
     profile = document.linux.seccomp
     if profile is not None:
-        request.filter = read_filter(record, seccomp.filter_flags(profile))
+        request.filter = read_filter(record, profile)
     return request
 
 

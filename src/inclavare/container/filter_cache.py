@@ -22,15 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def cached_filter(root: str, profile: bytes, compiler: str, compile_it: Callable[[], bytes]) -> bytes:
-    """Give the filter of a profile (its identity) from the cache, or compile and remember it.
+def filter_key(profile: bytes, compiler: str) -> str:
+    """Give the name that the filter of a profile (its identity) has in the cache.
 
     `compiler` is the file of the compiler: one that was replaced does not answer for what the old one made.
     """
     status = os.stat(compiler)
     made_by = f"{__version__} {status.st_mtime_ns} {status.st_size} "
+    return _sha256(made_by.encode() + profile).hex()
+
+
+def cached_filter(root: str, key: str, compile_it: Callable[[], bytes]) -> bytes:
+    """Give a filter from the cache, or compile and remember it."""
     directory = f"{root}/{DIRECTORY}"
-    path = f"{directory}/{_sha256(made_by.encode() + profile).hex()}"
+    path = f"{directory}/{key}"
     found = _read(directory, path)
     if found is not None:
         return found

@@ -30,8 +30,8 @@ class Record:
 
     `pid` is 0 until its process exists; `start_time` (clock ticks since boot) tells it from a later process with the
     same pid. `creator` and `creator_start_time` name the rune process at work while `pid` is 0. `cgroups` maps
-    controller to directory; `systemd_unit` names their unit, if systemd made them. `enclave` is the `enclave_config`
-    of state.json, or None.
+    controller to directory; `systemd_unit` names their unit, if systemd made them. `filter` is what
+    filter_cache calls the seccomp filter. `enclave` is the `enclave_config` of state.json, or None.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class Record:
         "creator_start_time",
         "directory",
         "enclave",
+        "filter",
         "id",
         "oci_version",
         "owner",
@@ -64,6 +65,7 @@ class Record:
         self.annotations: dict[str, str] = {}
         self.cgroups: dict[str, str] = {}
         self.systemd_unit = ""
+        self.filter = ""
         self.enclave: dict[str, object] | None = None
         self.platform = ""
         self.pid = 0
@@ -91,6 +93,7 @@ class Record:
             "annotations": self.annotations,
             "cgroup_paths": self.cgroups,
             "systemd_unit": self.systemd_unit,
+            "seccomp_filter": self.filter,
             "enclave_config": self.enclave,
             "sgx_platform": self.platform,
         }
@@ -209,5 +212,6 @@ def _fill(record: Record, document: dict[str, object]) -> None:
     record.cgroups = table("cgroup_paths")
     record.systemd_unit = text("systemd_unit")
     record.platform = text("sgx_platform")
+    record.filter = text("seccomp_filter")
     enclave = document.get("enclave_config")
     record.enclave = enclave if isinstance(enclave, dict) else None

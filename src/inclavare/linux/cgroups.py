@@ -132,19 +132,26 @@ def create(layout: Layout, paths: dict[str, str]) -> None:
 
 def apply(paths: dict[str, str], settings: list[tuple[str, str, str]]) -> None:
     """Write (controller, file, value) settings. Raises HostError, naming the file, for what cannot be set."""
+    writes: list[tuple[str, list[str]]] = []  # in order; what follows itself, as device rules do, is opened once
     for controller, file, value in settings:
         path = _path_of(paths, controller)
         if path is None:
             raise HostError(f"cannot set {file}: the host has no {controller} cgroup controller")
-        write(f"{path}/{file}", value)
+        if not writes or writes[-1][0] != f"{path}/{file}":
+            writes.append((f"{path}/{file}", []))
+        writes[-1][1].append(value)
+    for name, values in writes:
+        write(name, *values)
 
 
-def write(path: str, value: str) -> None:
-    """Write one cgroup file."""
+def write(path: str, *values: str) -> None:
+    """Write one cgroup file, value by value."""
+    value = values[0]
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, value.encode())
+            for value in values:
+                os.write(fd, value.encode())
         finally:
             os.close(fd)
     except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inclavare.container.filter_cache import DIRECTORY, FILES_MAX, cached_filter
+from inclavare.container.filter_cache import DIRECTORY, FILES_MAX, cached_filter, filter_key
 
 CODE = b"\x06\0\0\0\0\0\xff\x7f"
 
@@ -31,7 +31,7 @@ def compiler(tmp_path: Path) -> Compiler:
 
 
 def _cached(root: Path, compiler: Compiler, profile: bytes = b"profile") -> bytes:
-    return cached_filter(str(root), profile, str(compiler.file), compiler)
+    return cached_filter(str(root), filter_key(profile, str(compiler.file)), compiler)
 
 
 def _entry(root: Path) -> Path:
