@@ -1,6 +1,6 @@
 """Boots virtual machines with systemd and runs tests in them: `make test-vm`.
 
-The image is made of Debian packages once, and again when this file changes; a second, small disk holds the checkout.
+The image is made of Debian packages once, and again when its recipe changes; a second, small disk holds the checkout.
 No directory of the host is visible inside, and what the machine writes is thrown away. KINDS says which control groups
 systemd sets up. Machines are emulated (no KVM needed), so their clocks are slow and their kernels complete.
 
@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SUITE = "bookworm"
 PACKAGES = """
 systemd systemd-sysv dbus dbus-user-session libpam-systemd linux-image-cloud-amd64 initramfs-tools zstd busybox-static
-python3 python3-pytest python3-pytest-timeout python3-hypothesis gcc libc6-dev iproute2 procps strace
+python3 python3-pytest python3-pytest-timeout python3-hypothesis gcc libc6-dev iproute2 procps strace runc
 """.split()
 KINDS = {
     "v2": "systemd.unified_cgroup_hierarchy=1",
@@ -80,7 +80,7 @@ def main() -> int:
 
 def make_image(cache: Path) -> Path:
     """Give the folder of root.img, vmlinuz and initrd.img, made of Debian packages when it is not there yet."""
-    folder = cache / hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    folder = cache / hashlib.sha256(repr((SUITE, PACKAGES, UNIT, ENABLE, DISK_MIB)).encode()).hexdigest()[:16]
     if folder.exists():
         return folder
     print(f"vm: making {folder}", flush=True)
@@ -143,12 +143,12 @@ def boot(image: Path, checkout: Path, kind: str) -> int:
     with subprocess.Popen(
         ["timeout", str(BOOT_AND_TESTS_TIMEOUT_S), *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as machine:
-        for raw in machine.stdout or ():
-            line = raw.decode("utf-8", "replace").rstrip()
-            if found := re.fullmatch(r"vm: exit (\d+)", line):
+        said = b""
+        while chunk := os.read(machine.stdout.fileno(), 4096) if machine.stdout else b"":
+            os.write(1, chunk)
+            said = said[-100:] + chunk
+            if found := re.search(rb"vm: exit (\d+)\r?\n", said):
                 status = int(found[1])
-            else:
-                print(line, flush=True)
     return status
 
 

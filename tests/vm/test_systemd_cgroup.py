@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from inclavare.container import store
+from inclavare.linux import systemd_cgroup
 from inclavare.linux.cgroups import Layout
 from tests.kernel.conftest import Bundle, Rune
 from tests.vm.conftest import Systemctl, own_groups
@@ -15,6 +19,21 @@ from tests.vm.conftest import Systemctl, own_groups
 MIB = 1 << 20
 UNIT = "rune-c.scope"
 INFINITY = "infinity"
+# What two units cannot have in common: names, times, counters.
+OWN = (
+    *("Id", "Names", "Description", "ControlGroup", "InvocationID", "Requires", "After", "Transient", "FragmentPath"),
+    *(
+        "ActiveEnter",
+        "InactiveExit",
+        "StateChange",
+        "Condition",
+        "Assert",
+        "MemoryCurrent",
+        "MemoryAvailable",
+        "CPUUsage",
+    ),
+    *("TasksCurrent", "IO", "IP", "EffectiveCPUs", "EffectiveMemoryNodes", "DropInPaths", "NeedDaemonReload"),
+)
 # limits of the spec; property and value for v1; for v2; file and value in v1; in v2
 LIMITS = [
     (
@@ -125,6 +144,32 @@ def test_a_limit_is_a_property_of_the_unit_and_exact_in_its_file(
     assert (group_of(layout, v1_file[0], f"/system.slice/{UNIT}") / file).read_text().strip() == exact
 
 
+@pytest.mark.parametrize("limits", LIMITS)
+def test_systemd_is_told_what_runc_tells_it(
+    rune: Rune, bundle: Bundle, systemctl: Systemctl, layout: Layout, tmp_path: Path, limits: tuple[Any, ...]
+) -> None:
+    bundle.linux["resources"] = limits[0] | {"devices": [{"allow": False, "access": "rwm"}]}
+    bundle.process["args"] = ["sleep", "60"]
+    bundle.config["ociVersion"] = "1.0.2"
+    rune.create(bundle)
+    runc = ["runc", "--root", str(tmp_path / "runc"), "--systemd-cgroup"]
+    subprocess.run(
+        [*runc, "create", "--bundle", bundle.write(), "c"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    try:
+        ours, theirs = (systemctl("show", unit).splitlines() for unit in (UNIT, "runc-c.scope"))
+    finally:
+        subprocess.run([*runc, "delete", "--force", "c"], check=True)
+    # In v2 rune's filter of devices needs nobody beside it.
+    unlike = (*OWN, "Device") if layout.is_v2 else OWN
+    shared = [{line for line in lines if not line.startswith(unlike)} for lines in (ours, theirs)]
+    assert shared[0] == shared[1]
+
+
 def test_limits_and_device_rules_outlive_a_reload_of_systemd(
     rune: Rune, bundle: Bundle, layout: Layout, systemctl: Systemctl
 ) -> None:
@@ -144,6 +189,36 @@ def test_limits_and_device_rules_outlive_a_reload_of_systemd(
     assert (before, rune("exec", "c", "sh", "-c", script).out) == ("opened\ndenied\n", "opened\ndenied\n")
     group = group_of(layout, "pids", f"/system.slice/{UNIT}")
     assert (group / "pids.max").read_text() == "17\n"
+
+
+def test_new_limits_are_systemds_too(rune: Rune, bundle: Bundle, layout: Layout, systemctl: Systemctl) -> None:
+    bundle.linux["resources"] = {"pids": {"limit": 17}, "cpu": {"quota": 20000, "period": 50000}}
+    rune.create(bundle)
+    record = store.load(str(rune.root), "c")
+    quota = ("cpu", "cpu.max", "30000 50000") if layout.is_v2 else ("cpu", "cpu.cfs_quota_us", "30000")
+    systemd_cgroup.apply(record.systemd_unit, record.cgroups, [("pids", "pids.max", "9"), quota])
+    assert systemctl.show(UNIT, "TasksMax") == "9"
+    assert systemctl.show(UNIT, "CPUQuotaPerSecUSec") == "600ms"
+    assert systemctl.show(UNIT, "CPUQuotaPeriodUSec") == "50ms"
+    group = group_of(layout, "pids", f"/system.slice/{UNIT}")
+    assert (group / "pids.max").read_text() == "9\n"
+
+
+@pytest.mark.parametrize("delay_ms", [60, 120, 180, 240, 300, 400, 600])
+def test_a_rune_that_is_killed_leaves_no_scope_behind_that_the_next_delete_does_not_find(
+    rune: Rune, bundle: Bundle, systemctl: Systemctl, delay_ms: int
+) -> None:
+    bundle.process["args"] = ["sleep", "60"]
+    with subprocess.Popen(
+        rune.command("create", "--bundle", bundle.write(), "c"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as creator:
+        time.sleep(delay_ms / 1000)
+        creator.kill()
+    assert rune("delete", "--force", "c").status == 0
+    assert (systemctl.containers(), rune.leftovers()) == ([], [])
 
 
 def test_exec_and_kill_and_state_work_as_with_the_other_driver(

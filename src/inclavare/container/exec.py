@@ -197,6 +197,10 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
         nonlocal master
         if console is not None and options.terminal:
             master = console.receive()
+        if record.systemd_unit and cgroups.UNIFIED not in record.cgroups:
+            from inclavare.linux import systemd_cgroup  # noqa: PLC0415  # only for systemd's driver
+
+            systemd_cgroup.attach(record.systemd_unit, run.pid)
         if options.pid_file:
             write_pid_file(options.pid_file, run.pid)
 

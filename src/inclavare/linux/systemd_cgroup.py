@@ -171,6 +171,17 @@ def apply(unit: str, paths: dict[str, str], settings: list[Setting]) -> None:
         manager.close()
 
 
+def attach(unit: str, pid: int) -> None:
+    """Move one more process into a container's unit: in the hybrid layout systemd counts in a hierarchy of its own."""
+    if unit.endswith(".slice"):
+        return
+    manager = Manager()
+    try:
+        manager.attach(unit, pid)
+    finally:
+        manager.close()
+
+
 def remove(unit: str) -> None:
     """Stop the unit of a container whose processes are gone; afterwards systemd knows nothing of it."""
     manager = Manager()
