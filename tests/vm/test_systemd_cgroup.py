@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from inclavare.cli.table import command_named
 from inclavare.container import store
 from inclavare.linux import systemd_cgroup
 from inclavare.linux.cgroups import Layout
@@ -202,6 +203,27 @@ def test_new_limits_are_systemds_too(rune: Rune, bundle: Bundle, layout: Layout,
     assert systemctl.show(UNIT, "CPUQuotaPeriodUSec") == "50ms"
     group = group_of(layout, "pids", f"/system.slice/{UNIT}")
     assert (group / "pids.max").read_text() == "9\n"
+
+
+@pytest.mark.skipif(command_named("update") is None, reason="this rune has no update")
+def test_update_tells_systemd(rune: Rune, bundle: Bundle, layout: Layout, systemctl: Systemctl) -> None:
+    rune.create(bundle)
+    done = rune("update", "--pids-limit", "9", "--memory", f"{64 * MIB}", "c")
+    assert (done.status, done.error) == (0, "")
+    assert systemctl.show(UNIT, "TasksMax") == "9"
+    assert systemctl.show(UNIT, "MemoryMax" if layout.is_v2 else "MemoryLimit") == f"{64 * MIB}"
+    assert (group_of(layout, "pids", f"/system.slice/{UNIT}") / "pids.max").read_text() == "9\n"
+
+
+@pytest.mark.skipif(command_named("pause") is None, reason="this rune has no pause")
+def test_a_scope_is_paused_and_resumed_and_deleted_while_paused(rune: Rune, bundle: Bundle) -> None:
+    bundle.process["args"] = ["sleep", "60"]
+    rune.create(bundle)
+    assert rune("start", "c").status == 0
+    for command, status in (("pause", "paused"), ("resume", "running"), ("pause", "paused")):
+        assert rune(command, "c").status == 0
+        assert rune.state()["status"] == status
+    assert rune("delete", "--force", "c").status == 0
 
 
 @pytest.mark.parametrize("delay_ms", [60, 120, 180, 240, 300, 400, 600])
