@@ -25,13 +25,12 @@ from typing import cast
 
 LAUNCHER = Path(__file__).resolve().parent
 SOURCES = LAUNCHER.parents[1] / "src"
-# The launcher leans on the private start-up of these versions.
-VERSIONS = ((3, 11), (3, 12), (3, 13))
+VERSIONS = ((3, 11),)  # the launcher leans on the private start-up of what was tried
 ENTRY = "inclavare.cli.rune"
 HOT = [f"inclavare.cli.{name}_command" for name in ("create", "delete", "exec", "kill", "run", "start", "state")]
 # Of the standard library: what it has in C that commands need, in Python that they need, and what a whole interpreter
 # begins with.
-BUILTIN = ("_signal", "_socket", "_struct", "errno", "fcntl", "posix", "select", "time")
+BUILTIN = ("_json", "_signal", "_socket", "_struct", "errno", "fcntl", "posix", "select", "time")
 STANDARD = ("_collections_abc", "abc", "genericpath", "os", "posixpath", "stat", "struct")
 WHOLE = ("codecs", "encodings", "encodings.aliases", "encodings.utf_8", "io")
 
@@ -39,7 +38,8 @@ WHOLE = ("codecs", "encodings", "encodings.aliases", "encodings.utf_8", "io")
 def main(directory: Path) -> None:
     """Write the three files."""
     library = Path(_variable("LIBPL"), _variable("LIBRARY"))
-    if sys.version_info[:2] not in VERSIONS or not library.is_file():
+    missing = set(BUILTIN) - {"_json", *sys.builtin_module_names}  # json.c is _json
+    if sys.version_info[:2] not in VERSIONS or missing or not library.is_file():
         sys.exit(3)
     (directory / "archive.bin").write_bytes(_archive())
     (directory / "boot.bin").write_bytes(marshal.dumps(_compile(LAUNCHER / "boot.py", "boot.py")))
@@ -51,8 +51,6 @@ def main(directory: Path) -> None:
         "BOOT": directory / "boot.bin",
         "FROZEN": directory / "frozen",
         "STDLIB": _variable("LIBDEST"),
-        "DYNLOAD": _variable("DESTSHARED"),
-        "SUFFIX": _variable("EXT_SUFFIX"),
     }
     words = [f"-I{_variable('INCLUDEPY')}", *(f"-D{name}='\"{value}\"'" for name, value in definitions.items())]
     libraries = [str(library), *(_variable(name) for name in ("MODLIBS", "LIBS", "SYSLIBS"))]

@@ -1,8 +1,8 @@
 """The first Python code of the launcher: where modules come from, and when the interpreter is made whole.
 
 Modules come from the archive in the launcher (archive.py), together with all they import: importlib takes 60 to 100
-microseconds for each module, this takes 5. Extension modules of the standard library are loaded from their place. What
-is in neither needs the whole interpreter first: `import` of anything else upgrades and goes on as usual.
+microseconds for each module, this takes 5. What is neither in it nor in the program itself needs the whole interpreter
+first: `import` of anything else upgrades and goes on as usual. A static program loads no extension modules.
 """
 
 import _imp
@@ -37,13 +37,8 @@ class Archive:
             return ModuleSpec(name, self, origin=self.file(name), is_package=entry[2])
         if self.whole or name in sys.builtin_module_names or _imp.is_frozen(name):
             return None
-        place = f"{_launcher.dynload}/{name}{_launcher.suffix}"
-        try:
-            posix.stat(place)
-        except OSError:
-            self.upgrade()
-            return _find_spec(name, path)
-        return ModuleSpec(name, Extension, origin=place)
+        self.upgrade()
+        return _find_spec(name, path)
 
     def create_module(self, spec):
         """Leave it to importlib."""
@@ -87,13 +82,6 @@ class Archive:
         if not self.whole:
             self.whole = True
             _launcher.upgrade()
-
-
-class Extension:
-    """A loader of extension modules."""
-
-    create_module = staticmethod(_imp.create_dynamic)
-    exec_module = staticmethod(_imp.exec_dynamic)
 
 
 class Stream:

@@ -19,6 +19,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "json.h"
+
 /* archive.py's work: boot.py's code, then what it reads itself. */
 extern const char archive_begin[], archive_end[], boot_begin[], boot_end[];
 __asm__(".section .rodata\n.balign 16\n"
@@ -121,8 +123,6 @@ static PyObject *make_module(void) {
     PyObject *module = PyModule_Create(&definition);
     PyObject *archive = PyMemoryView_FromMemory((char *)archive_begin, archive_end - archive_begin, PyBUF_READ);
     if (!module || !archive || PyModule_AddObject(module, "archive", archive) < 0 ||
-        PyModule_AddStringConstant(module, "dynload", DYNLOAD) < 0 ||
-        PyModule_AddStringConstant(module, "suffix", SUFFIX) < 0 ||
         PyModule_AddObject(module, "library", PyUnicode_DecodeFSDefault(library)) < 0)
         return NULL;
     return module;
@@ -133,7 +133,7 @@ static void set_up(int argc, char **argv) {
     PyPreConfig_InitIsolatedConfig(&before);
     before.utf8_mode = 1;
     require(Py_PreInitialize(&before));
-    if (PyImport_AppendInittab("_launcher", make_module) < 0)
+    if (PyImport_AppendInittab("_launcher", make_module) < 0 || PyImport_AppendInittab("_json", make_json_module) < 0)
         fail("out of memory");
     prepare_arenas();
     PyConfig config;
@@ -158,7 +158,7 @@ static void set_up(int argc, char **argv) {
         require(PyConfig_SetBytesString(&config, paths[i].field, paths[i].value));
     require(PyConfig_SetBytesArgv(&config, argc, argv));
     config.module_search_paths_set = 1;
-    const char *places[] = {library, STDLIB, DYNLOAD};
+    const char *places[] = {library, STDLIB};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         wchar_t *place = Py_DecodeLocale(places[i], NULL);
         if (!place)

@@ -228,11 +228,9 @@ class Console:
         _, ancillary, _, _ = self._ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         self._ours.close()
         master = int.from_bytes(ancillary[0][2][:4], "little")
-        import termios  # noqa: PLC0415  # half a millisecond that only terminals need
+        from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
 
-        attributes = termios.tcgetattr(master)
-        attributes[1] &= ~termios.ONLCR
-        termios.tcsetattr(master, termios.TCSANOW, attributes)
+        terminal.set_now(master, terminal.without_line_ends(terminal.get(master)))
         return master
 
 

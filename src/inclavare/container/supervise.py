@@ -6,7 +6,6 @@ Without a terminal it only waits for signals, SIGCHLD among them. Hot path.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 ms
-import fcntl
 import os
 import select
 
@@ -34,8 +33,6 @@ OWN_SIGNALS = frozenset(
 )
 FORWARDED = [number for number in SIGNALS if number not in OWN_SIGNALS]  # and SIGCHLD, which tells of the end
 CHUNK = 1 << 16
-TIOCGWINSZ = 0x5413  # asm-generic/ioctls.h
-TIOCSWINSZ = 0x5414
 
 
 class Foreground:
@@ -46,7 +43,7 @@ class Foreground:
     def __init__(self) -> None:
         """Hold back all but the signals that end a command: those may still stop the building."""
         _signal.pthread_sigmask(_signal.SIG_BLOCK, [number for number in FORWARDED if number not in TERMINATING])
-        self._saved: list[object] | None = None
+        self._saved: bytes | None = None
 
     def wait(self, pid: int, master: int = -1) -> int:
         """Stay until process `pid` (our child) ends and give its exit code, 128 + n for a signal.
@@ -68,23 +65,18 @@ class Foreground:
         return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
     def _enter_raw_mode(self, master: int) -> None:
-        _copy_size(master)
-        if not os.isatty(0):
-            return
-        import termios  # noqa: PLC0415  # half a millisecond that only terminals need
+        from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
 
-        self._saved = termios.tcgetattr(0)
-        raw = termios.tcgetattr(0)
-        raw[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
-        raw[1] |= termios.OPOST | termios.ONLCR
-        raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-        termios.tcsetattr(0, termios.TCSANOW, raw)
+        terminal.copy_size(0, master)
+        if os.isatty(0):
+            self._saved = terminal.get(0)
+            terminal.set_now(0, terminal.raw(self._saved))
 
     def _leave_raw_mode(self) -> None:
         if self._saved is not None:
-            import termios  # noqa: PLC0415
+            from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
 
-            termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+            terminal.set_now(0, self._saved)
             self._saved = None
 
 
@@ -94,7 +86,9 @@ def _pass_on(number: int, pid: int, master: int) -> int | None:
         done, status = os.waitpid(pid, os.WNOHANG)
         return status if done else None
     if number == _signal.SIGWINCH and master >= 0:
-        _copy_size(master)
+        from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
+
+        terminal.copy_size(0, master)
     else:
         os.kill(pid, number)
     return None
@@ -127,14 +121,6 @@ def _move_bytes(pid: int, master: int) -> int:
 
 def _ignore(_number: int, _frame: object) -> None:
     """Let the wake-up pipe tell."""
-
-
-def _copy_size(master: int) -> None:
-    try:
-        size = fcntl.ioctl(0, TIOCGWINSZ, bytes(8))
-    except OSError:
-        return
-    fcntl.ioctl(master, TIOCSWINSZ, size)
 
 
 def _copy(source: int, target: int) -> bool:

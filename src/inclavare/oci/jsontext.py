@@ -85,15 +85,24 @@ class _Rules:
 
 
 def _explain(text: str, start: int, name: str) -> SpecError:
-    """Scan again, now with `json.decoder` loaded: only then can the scanner say what it found, and where."""
-    from json.decoder import JSONDecodeError  # noqa: PLC0415  # costs 7 ms
+    """Scan again with the scanner in Python, which says what it found, and where."""
+    from json.decoder import JSONDecodeError, JSONDecoder, py_scanstring  # type: ignore[attr-defined]  # noqa: PLC0415  # 7 ms
+    from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # noqa: PLC0415
 
+    rules = _Rules(name)
+    decoder = JSONDecoder(
+        object_pairs_hook=rules.object_pairs_hook, parse_float=rules.parse_float, parse_constant=rules.parse_constant
+    )
+    decoder.parse_string = py_scanstring  # type: ignore[attr-defined]
     try:
-        make_scanner(_Rules(name))(text, start)  # type: ignore[arg-type]
+        py_make_scanner(decoder)(text, start)
+    except RecursionError:
+        return SpecError("", f"{name} is not acceptable JSON: it is nested too deeply")
     except StopIteration as error:
         return _malformed(name, "a JSON value is expected", *_position(text[: error.value]))
     except JSONDecodeError as error:
-        return _malformed(name, error.msg, error.lineno, error.colno)
+        what = "a JSON value is expected" if error.msg == "Expecting value" else error.msg.removesuffix(" at")
+        return _malformed(name, what, error.lineno, error.colno)
     except ValueError:
         return SpecError("", f"{name} is not acceptable JSON: a number has too many digits")
     raise AssertionError("a text was malformed once and then was not")
