@@ -2,11 +2,14 @@
 #include "calls.h"
 
 #include <asm/ioctls.h>
+#include <asm/statfs.h>
 #include <asm/termios.h>
 #include <asm/unistd.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/stat.h>
 #include <stddef.h>
@@ -47,11 +50,26 @@ void call_say(const char *text) {
     sys3(__NR_write, 2, text, length(text));
 }
 
-static long is_directory(const char *path) {
-    long fd = open_at(path, O_PATH_DIRECTORY, 0);
-    if (fd >= 0)
-        sys1(__NR_close, fd);
-    return fd < 0 ? fd : 0;
+/* Opens a place in the container as O_PATH. Links like /proc/self/fd/7 could lead out of it (CVE-2024-21626). */
+static long open_place(const char *path, uint64_t flags, uint64_t resolve) {
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC | flags, .resolve = resolve};
+    return sys4(__NR_openat2, AT_FDCWD, path, &how, sizeof how);
+}
+
+/* A mount point in proc would let an image choose what later reads and writes of it meet (CVE-2019-16884). */
+static long outside_proc(long fd) {
+    struct statfs fs;
+    long done = sys2(__NR_fstatfs, fd, &fs);
+    return done < 0 ? done : fs.f_type == PROC_SUPER_MAGIC ? -EXDEV : 0;
+}
+
+static long is_directory(const char *path, uint32_t mode) {
+    long fd = open_place(path, O_DIRECTORY, RESOLVE_NO_MAGICLINKS);
+    if (fd < 0)
+        return fd;
+    long done = mode & PLAN_OUTSIDE_PROC ? outside_proc(fd) : 0;
+    sys1(__NR_close, fd);
+    return done;
 }
 
 /* Makes the first `end` bytes of path and what leads there. */
@@ -63,24 +81,35 @@ static long make_parents(const char *path, long end, uint32_t mode) {
         if (i < end && path[i] != '/')
             continue;
         append(part, path, i);
-        long made = sys3(__NR_mkdirat, AT_FDCWD, part, mode);
-        if (made < 0 && made != -EEXIST)
+        long made = sys3(__NR_mkdirat, AT_FDCWD, part, mode & PLAN_MODE);
+        if (made == -EEXIST)
+            made = is_directory(part, 0);
+        if (made < 0)
             return made;
     }
     append(part, path, end);
-    return is_directory(part);
+    return is_directory(part, mode);
 }
 
 long call_mkdirs(const char *path, uint32_t mode) {
-    long there = is_directory(path);
+    long there = is_directory(path, mode);
     return there == -ENOENT ? make_parents(path, length(path), mode) : there;
 }
 
-long call_mkfile(const char *path, uint32_t mode) {
+static long is_file(const char *path, uint32_t mode) {
+    long fd = open_place(path, 0, RESOLVE_NO_MAGICLINKS);
+    if (fd < 0)
+        return fd;
     struct statx st;
-    long there = sys5(__NR_statx, AT_FDCWD, path, 0, STATX_TYPE, &st);
-    if (there >= 0)
-        return (st.stx_mode & FILE_TYPE) == FILE_DIRECTORY ? -EISDIR : 0;
+    long done = sys5(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_TYPE, &st);
+    if (done >= 0)
+        done = (st.stx_mode & FILE_TYPE) == FILE_DIRECTORY ? -EISDIR : mode & PLAN_OUTSIDE_PROC ? outside_proc(fd) : 0;
+    sys1(__NR_close, fd);
+    return done;
+}
+
+long call_mkfile(const char *path, uint32_t mode) {
+    long there = is_file(path, mode);
     if (there != -ENOENT)
         return there;
     long slash = length(path);
@@ -89,10 +118,63 @@ long call_mkfile(const char *path, uint32_t mode) {
     long made = slash > 0 ? make_parents(path, slash, 0755) : 0;
     if (made < 0)
         return made;
-    long fd = open_at(path, O_CREAT | O_RDONLY | O_NONBLOCK | O_NOCTTY, mode);
+    long fd = open_at(path, O_CREAT | O_RDONLY | O_NONBLOCK | O_NOCTTY, mode & PLAN_MODE);
     if (fd < 0)
         return fd;
-    return sys1(__NR_close, fd);
+    sys1(__NR_close, fd);
+    return is_file(path, mode);
+}
+
+long call_check_fs(const char *path, uint64_t magic) {
+    long fd = open_place(path, O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    if (fd < 0)
+        return fd;
+    struct statfs fs;
+    long done = sys2(__NR_fstatfs, fd, &fs);
+    sys1(__NR_close, fd);
+    return done < 0 ? done : (uint64_t)fs.f_type == magic ? 0 : -EXDEV;
+}
+
+/* What an image has at path gives way if it is the same device; one mounted there stays (EBUSY). */
+static long replace_device(const char *path, uint32_t mode, uint64_t device) {
+    struct statx st;
+    long there = sys5(__NR_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st);
+    if (there < 0)
+        return there;
+    uint64_t number =
+        (st.stx_rdev_minor & 0xff) | (uint64_t)st.stx_rdev_major << 8 | (uint64_t)(st.stx_rdev_minor & ~0xffu) << 12;
+    if ((st.stx_mode & FILE_TYPE) != (mode & FILE_TYPE) || number != device)
+        return -EEXIST;
+    long gone = sys3(__NR_unlinkat, AT_FDCWD, path, 0);
+    return gone == -EBUSY ? 0 : gone < 0 ? gone : sys4(__NR_mknodat, AT_FDCWD, path, mode, device);
+}
+
+long call_device(const char *path, uint32_t mode, uint64_t device, uint32_t uid, uint32_t gid) {
+    long made = sys4(__NR_mknodat, AT_FDCWD, path, mode, device);
+    if (made == -EEXIST)
+        made = replace_device(path, mode, device);
+    if (made >= 0 && (uid || gid))
+        made = sys5(__NR_fchownat, AT_FDCWD, path, uid, gid, AT_SYMLINK_NOFOLLOW);
+    return made;
+}
+
+long call_tmpfs(const char *source, const char *path, uint64_t flags, const char *data) {
+    struct statx st;
+    long old = open_place(path, O_DIRECTORY, RESOLVE_NO_MAGICLINKS);
+    if (old >= 0) {
+        long seen = sys5(__NR_statx, old, "", AT_EMPTY_PATH, STATX_MODE, &st);
+        sys1(__NR_close, old);
+        if (seen < 0)
+            return seen;
+    }
+    long done = call_mkdirs(path, 0755 | PLAN_OUTSIDE_PROC);
+    if (done >= 0)
+        done = sys5(__NR_mount, source, path, "tmpfs", flags & ~(uint64_t)MS_RDONLY, data);
+    if (done >= 0 && old >= 0)
+        done = sys3(__NR_fchmodat, AT_FDCWD, path, st.stx_mode & 07777);
+    if (done >= 0 && flags & MS_RDONLY)
+        done = sys5(__NR_mount, 0, path, 0, flags | MS_REMOUNT, data);
+    return done;
 }
 
 static long attach(long tree, const char *path) {

@@ -133,6 +133,12 @@ static long walk_call(struct plan_walk *w, uint32_t call, const uint64_t arg[6],
         return sys3(__NR_execve, arg[0], arg[1], arg[2]);
     case PLAN_CALL_RUNELET:
         return call_runelet((int)arg[0], w->plan_fd, w->op + 1);
+    case PLAN_CALL_CHECK_FS:
+        return call_check_fs((const char *)arg[0], arg[1]);
+    case PLAN_CALL_DEVICE:
+        return call_device((const char *)arg[0], (uint32_t)arg[1], arg[2], (uint32_t)arg[3], (uint32_t)arg[4]);
+    case PLAN_CALL_TMPFS:
+        return call_tmpfs((const char *)arg[0], (const char *)arg[1], arg[2], (const char *)arg[3]);
     case PLAN_CALL_AGENT_EXEC:
         exit_now(call_agent_exec((int)arg[0], (const char *)arg[1], arg[2]));
     default:

@@ -64,9 +64,10 @@ enum plan_call {
     PLAN_CALL_SYNC,
     /* exit(status) */
     PLAN_CALL_EXIT,
-    /* mkdirs(path, mode): the directory and its parents; an existing directory is kept */
+    /* mkdirs(path, mode | PLAN_OUTSIDE_PROC): the directory and its parents; an existing directory is kept */
     PLAN_CALL_MKDIRS,
-    /* mkfile(path, mode): an empty file and its parents; an existing file of any kind but directory is kept */
+    /* mkfile(path, mode | PLAN_OUTSIDE_PROC): an empty file and its parents; an existing file of any kind but
+     * directory is kept */
     PLAN_CALL_MKFILE,
     /* mask(path, fd): hides a file under the detached mount fd (/dev/null), a directory under an empty tmpfs; absent is
      * fine */
@@ -100,6 +101,12 @@ enum plan_call {
     PLAN_CALL_RUNELET,
     /* agent_exec(socket, request, size): runs in the enclave through the agent, and ends as it ended */
     PLAN_CALL_AGENT_EXEC,
+    /* check_fs(path, magic): a directory without symlinks on the way must be of this filesystem (statfs(2)) */
+    PLAN_CALL_CHECK_FS,
+    /* device(path, mode with type, dev_t, uid, gid): mknod; an existing one must be the same device */
+    PLAN_CALL_DEVICE,
+    /* tmpfs(source, path, flags, data): mounts a tmpfs with the mode of the directory below, if there was one */
+    PLAN_CALL_TMPFS,
     /* The rest is the runelet's. pal_load(struct plan_pal), before the pivot */
     PLAN_CALL_PAL_LOAD,
     /* pal_init(struct plan_pal), in the container */
@@ -107,6 +114,11 @@ enum plan_call {
     /* pal_run(path, argv, envp): the payload, pal_destroy, exit */
     PLAN_CALL_PAL_RUN,
     PLAN_CALL_END,
+};
+
+enum {
+    PLAN_MODE = 0xffff,          /* of MKDIRS and MKFILE: the mode */
+    PLAN_OUTSIDE_PROC = 0x10000, /* the place must not be in a proc filesystem */
 };
 
 enum {

@@ -36,5 +36,6 @@ def creation_options(invocation: Invocation) -> create.Options:
     options.pid_file = given.value("pid-file")
     options.preserve_fds = given.number("preserve-fds")
     options.new_keyring = not given.flag("no-new-keyring")
+    options.no_pivot = given.flag("no-pivot")
     options.sgx_platform = invocation.sgx_platform
     return options

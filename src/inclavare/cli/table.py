@@ -77,6 +77,7 @@ _PID_FILE = Option("pid-file", "value", "write the pid of the process to FILE", 
 _PRESERVE_FDS = Option("preserve-fds", "value", "pass on N more file descriptors, from 3", metavar="N")
 _DRY_RUN = Option("dry-run", "flag", "print the plan, every step in order, and change nothing")
 _NO_KEYRING = Option("no-new-keyring", "flag", "stay in the caller's session keyring")
+_NO_PIVOT = Option("no-pivot", "flag", "enter the root by a move, where pivot_root cannot (an initramfs)")
 
 COMMANDS = (
     Command(
@@ -85,7 +86,7 @@ COMMANDS = (
         1,
         1,
         "make a container; its program waits for `rune start`",
-        (_BUNDLE, _CONSOLE_SOCKET, _PID_FILE, _NO_KEYRING, _PRESERVE_FDS, _DRY_RUN, HELP),
+        (_BUNDLE, _CONSOLE_SOCKET, _PID_FILE, _NO_PIVOT, _NO_KEYRING, _PRESERVE_FDS, _DRY_RUN, HELP),
     ),
     Command(
         "delete",
@@ -157,6 +158,7 @@ COMMANDS = (
             _BUNDLE,
             _CONSOLE_SOCKET,
             _PID_FILE,
+            _NO_PIVOT,
             _NO_KEYRING,
             _PRESERVE_FDS,
             Option("detach", "flag", "do not wait for its end", "d"),

@@ -27,6 +27,7 @@ from inclavare.oci.validate import validate
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
+    from inclavare.container.console import Console
     from inclavare.container.enclave_plan import Prepared as PreparedEnclave
     from inclavare.container.plan import Plan
     from inclavare.container.scope import Scope
@@ -51,6 +52,7 @@ class Options:
         "cgroup_manager",
         "console_socket",
         "new_keyring",
+        "no_pivot",
         "pid_file",
         "preserve_fds",
         "root",
@@ -66,6 +68,7 @@ class Options:
         self.pid_file = ""
         self.preserve_fds = 0
         self.new_keyring = True
+        self.no_pivot = False
         self.sgx_platform = ""
         self.wait = False
         self.terminal = False
@@ -74,7 +77,20 @@ class Options:
 class Prepared:
     """A container that could be made: nothing has been changed yet."""
 
-    __slots__ = ("bundle", "enclave", "facts", "id", "layout", "options", "paths", "raw", "rootfs", "spec", "unit")
+    __slots__ = (
+        "bundle",
+        "enclave",
+        "facts",
+        "id",
+        "idmapped",
+        "layout",
+        "options",
+        "paths",
+        "raw",
+        "rootfs",
+        "spec",
+        "unit",
+    )
 
     def __init__(self, container_id: str, bundle: str, options: Options, log: Log) -> None:
         validate_id(container_id)
@@ -94,6 +110,11 @@ class Prepared:
         _check_terminal(self.spec, options)
         self.enclave = _prepare_enclave(self.spec, self.bundle, options, log)
         self.facts = facts.probe(self.spec, self.bundle)
+        if options.no_pivot or self.spec.linux.rootfs_propagation not in (None, "rslave"):
+            from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
+
+            self.facts.mounts = rootfs_plan.read_mounts()
+        self.idmapped = _check_idmapped(self)
         self.layout = cgroups.read_layout()
         self.unit, self.paths = _place(self)
 
@@ -108,6 +129,7 @@ class Prepared:
             rules = cgroup_limits.device_rules(self.spec.linux.resources)
             request.device_filter = device_filter.compile_rules(rules)
         request.new_keyring = self.options.new_keyring
+        request.no_pivot = self.options.no_pivot
         request.preserve_fds = self.options.preserve_fds
         if self.enclave is not None:
             request.enclave = self.enclave.request()
@@ -120,6 +142,7 @@ def dry_run(prepared: Prepared) -> Plan:
     request.filter = _compile(prepared.spec)
     request.cgroup_fds = [(controller, 0) for controller in prepared.paths]
     request.cgroup_directory_fd = 0
+    request.idmap_fds = dict.fromkeys(prepared.idmapped, 0)
     request.fifo_fd = 0 if prepared.options.wait else -1
     request.console_fd = 0 if prepared.spec.process.terminal else -1
     return plan_create(request)
@@ -167,6 +190,11 @@ def build(prepared: Prepared, log: Log) -> Built:
             directory = prepared.paths[cgroups.UNIFIED]
             request.cgroup_directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.append(request.cgroup_directory_fd)
+        if prepared.idmapped:
+            from inclavare.container import idmap  # noqa: PLC0415  # few mounts are
+
+            request.idmap_fds = idmap.open_namespaces(prepared.spec, prepared.idmapped, write_mappings, log)
+            opened += request.idmap_fds.values()
         if options.wait:
             request.fifo_fd = _make_fifo(record)
             opened.append(request.fifo_fd)
@@ -203,35 +231,6 @@ def build(prepared: Prepared, log: Log) -> Built:
         _undo(record, options, log)
         raise
     return Built(record, run.pid, master)
-
-
-class Console:
-    """A socket that receives a terminal's master: a foreground command's own pair, or the engine's."""
-
-    __slots__ = ("_ours", "theirs")
-
-    def __init__(self, path: str) -> None:
-        self._ours: _socket.socket | None = None
-        if path:
-            self.theirs = _connect(path)
-        else:
-            self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-            self.theirs = theirs.detach()
-
-    def receive(self) -> int:
-        """Take the master (CLOEXEC), set for being copied to a terminal: line ends are made there, not twice.
-
-        To be called before the program may write.
-        """
-        if self._ours is None:
-            raise ValueError("the engine's console socket is not ours to read")
-        _, ancillary, _, _ = self._ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-        self._ours.close()
-        master = int.from_bytes(ancillary[0][2][:4], "little")
-        from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
-
-        terminal.set_now(master, terminal.without_line_ends(terminal.get(master)))
-        return master
 
 
 def write_pid_file(path: str, pid: int) -> None:
@@ -311,6 +310,15 @@ def _prepare_enclave(document: Spec, bundle: str, options: Options, log: Log) ->
     return enclave_plan.prepare(document, bundle, options.sgx_platform, log)
 
 
+def _check_idmapped(prepared: Prepared) -> list[int]:
+    for mount in prepared.spec.mounts:
+        if mount.uid_mappings or mount.gid_mappings or "idmap" in mount.options or "ridmap" in mount.options:
+            from inclavare.container import idmap  # noqa: PLC0415  # few mounts are
+
+            return idmap.check(prepared.spec, enclave=prepared.enclave is not None)
+    return []
+
+
 def _reserve(prepared: Prepared) -> Record:
     """Reserve the id, after clearing away what a killed rune left under it."""
     try:
@@ -375,17 +383,11 @@ def _make_fifo(record: Record) -> int:
 
 
 def _open_console(prepared: Prepared) -> Console | None:
-    return Console(prepared.options.console_socket) if prepared.spec.process.terminal else None
+    if not prepared.spec.process.terminal:
+        return None
+    from inclavare.container.console import Console  # noqa: PLC0415  # only for terminals
 
-
-def _connect(path: str) -> int:
-    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        client.connect(path)
-    except OSError as error:
-        client.close()
-        raise HostError(f"cannot connect to the console socket {path}: {error.strerror}") from error
-    return client.detach()
+    return Console(prepared.options.console_socket)
 
 
 def _listen(record: Record) -> int:
@@ -403,7 +405,7 @@ def _listen(record: Record) -> int:
 
 def _answer(sync: int, run: Run, prepared: Prepared, record: Record) -> None:
     if sync == SYNC_MAP:
-        _write_mappings(run.pid, prepared.spec)
+        write_mappings(run.pid, prepared.spec.linux.uid_mappings, prepared.spec.linux.gid_mappings)
     elif sync == SYNC_HOOKS:
         state = hook_state(
             container_id=record.id,
@@ -424,8 +426,9 @@ def _answer(sync: int, run: Run, prepared: Prepared, record: Record) -> None:
             write_pid_file(prepared.options.pid_file, run.pid)
 
 
-def _write_mappings(pid: int, document: Spec) -> None:
-    for name, mappings in (("uid_map", document.linux.uid_mappings), ("gid_map", document.linux.gid_mappings)):
+def write_mappings(pid: int, uids: list[IDMapping], gids: list[IDMapping]) -> None:
+    """Give the user namespace of a process its mappings."""
+    for name, mappings in (("uid_map", uids), ("gid_map", gids)):
         _write_mapping(f"/proc/{pid}/{name}", mappings)
 
 

@@ -10,7 +10,7 @@ import os
 from errno import ENOSYS
 
 from inclavare.container import facts, lifecycle, store
-from inclavare.container.create import Console, read_filter, write_pid_file
+from inclavare.container.create import read_filter, write_pid_file
 from inclavare.container.executor import Run
 from inclavare.container.plan import CALL_AGENT_EXEC, CALL_SYNC, Plan
 from inclavare.container.planner import (
@@ -39,6 +39,7 @@ from inclavare.oci import jsontext, spec
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
+    from inclavare.container.console import Console
     from inclavare.container.store import Record
     from inclavare.log import Log
     from inclavare.oci.process import Process
@@ -177,7 +178,7 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
             raise StateError("cannot exec in a stopped container")
         request.cgroup_fds = cgroups.open_join_fds(record.cgroups)
         opened += [fd for _, fd in request.cgroup_fds]
-        console = Console(options.console_socket) if request.process.terminal else None
+        console = _open_console(request, options)
         if console is not None:
             request.console_fd = console.theirs
             opened.append(console.theirs)
@@ -221,6 +222,14 @@ def _add_agent(plan: Plan, request: Request, *, userns: bool) -> None:
         len(message),
         words=f'run "{request.process.args[0]}" in the enclave',
     )
+
+
+def _open_console(request: Request, options: Options) -> Console | None:
+    if not request.process.terminal:
+        return None
+    from inclavare.container.console import Console  # noqa: PLC0415  # only for terminals
+
+    return Console(options.console_socket)
 
 
 def _connect_agent(record: Record) -> int:

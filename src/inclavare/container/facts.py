@@ -23,15 +23,17 @@ class Facts:
     """The host as one plan sees it.
 
     `sources` maps the source of each bind mount to "is a directory". `last_cap` is the highest capability the kernel
-    knows. `stdio` holds (is /dev/null, owner's uid) of fds 0 to 2, None for a closed one.
+    knows. `stdio` holds (is /dev/null, owner's uid) of fds 0 to 2, None for a closed one. `mounts` holds (mount point,
+    type) of the host's mounts, read only for a root that is entered in an unusual way.
     """
 
-    __slots__ = ("last_cap", "sources", "stdio")
+    __slots__ = ("last_cap", "mounts", "sources", "stdio")
 
     def __init__(self, sources: dict[str, bool], last_cap: int, stdio: list[tuple[bool, int] | None]) -> None:
         self.sources = sources
         self.last_cap = last_cap
         self.stdio = stdio
+        self.mounts: list[tuple[str, str]] = []
 
 
 def probe(spec: Spec, bundle: str) -> Facts:

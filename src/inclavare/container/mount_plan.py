@@ -9,31 +9,38 @@ Pure. Hot path.
 
 from __future__ import annotations
 
-from errno import EEXIST, ENOENT
+from errno import EEXIST, EINVAL, EPERM, EXDEV
+from posixpath import normpath
 
+from inclavare.container.device_plan import DEFAULT_DEVICES, attach, make_devices
 from inclavare.container.facts import is_bind, source_path
-from inclavare.container.plan import CALL_MASK, CALL_MKDIRS, CALL_MKFILE, CALL_READ_ONLY, Plan, Slot
+from inclavare.container.plan import (
+    CALL_CHECK_FS,
+    CALL_MASK,
+    CALL_MKDIRS,
+    CALL_MKFILE,
+    CALL_READ_ONLY,
+    CALL_TMPFS,
+    OUTSIDE_PROC,
+    Plan,
+    Slot,
+)
 from inclavare.errors import SpecError
 from inclavare.linux import headers as k
 from inclavare.linux import mountflags
 from inclavare.linux.calls import (
     SYS_CHDIR,
     SYS_CLOSE,
-    SYS_FCHOWNAT,
     SYS_FSCONFIG,
     SYS_FSMOUNT,
     SYS_FSOPEN,
-    SYS_MKNODAT,
     SYS_MOUNT,
     SYS_MOUNT_SETATTR,
-    SYS_MOVE_MOUNT,
     SYS_OPEN_TREE,
-    SYS_OPENAT2,
     SYS_PIVOT_ROOT,
     SYS_SYMLINKAT,
     SYS_UMASK,
     SYS_UMOUNT2,
-    SYS_UNLINKAT,
 )
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -43,25 +50,25 @@ if TYPE_CHECKING:
     from inclavare.oci.linux import Device
     from inclavare.oci.spec import Mount, Spec
 
-DEFAULT_DEVICES = (
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
+# Filesystems of a namespace: which, and where the host has its own. In a user namespace the kernel wants to see the
+# host's when proc and sysfs are mounted, so they are made before the pivot.
+OF_NAMESPACE = {"proc": ("pid", "/proc"), "sysfs": ("network", "/sys"), "mqueue": ("ipc", "/dev/mqueue")}
+MAGIC = {"proc": 0x9FA0, "sysfs": 0x6265_6572}  # linux/magic.h
+# What may be mounted in proc: files that tell of the machine, which nobody trusts (lxcfs).
+IN_PROC = (
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
 )
-DEFAULT_LINKS = (
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/core", "/proc/kcore"),
-)
-DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
-# Filesystems of a new namespace. In a user namespace the kernel wants to see the host's own when they are mounted, so
-# they are made before the pivot.
-DETACHED_IN_USERNS = ("proc", "sysfs")
+LOCKED = "the host's mount has an option that a user namespace cannot take away (ro, nosuid, nodev, noexec or atime)"
 
 
 class CgroupMount:
@@ -84,7 +91,9 @@ class Root:
         "_cgroups",
         "_facts",
         "_flags",
+        "_idmaps",
         "_masks",
+        "_no_pivot",
         "_plan",
         "_rootfs",
         "_spec",
@@ -104,6 +113,8 @@ class Root:
         userns: bool,
         cgroupns: bool,
         cgroup_v2: bool,
+        no_pivot: bool = False,
+        idmaps: dict[int, int] | None = None,
     ) -> None:
         self._plan = plan
         self._spec = spec
@@ -114,6 +125,8 @@ class Root:
         self._userns = userns
         self._cgroupns = cgroupns
         self._cgroup_v2 = cgroup_v2
+        self._no_pivot = no_pivot
+        self._idmaps = idmaps or {}
         self._flags = [
             mountflags.parse(mount.options, bind=is_bind(mount.type, mount.options), path=f"mounts[{index}].options")
             for index, mount in enumerate(spec.mounts)
@@ -124,27 +137,45 @@ class Root:
     def open_sources(self) -> None:
         """Open what comes from the host as detached mounts."""
         plan, spec = self._plan, self._spec
-        propagation = mountflags.PROPAGATION[spec.linux.rootfs_propagation or "rslave"]
-        plan.add(
-            SYS_MOUNT, 0, plan.string("/"), 0, propagation | k.MS_REC, 0, words="keep our mounts from reaching the host"
-        )
+        propagation = spec.linux.rootfs_propagation or "rslave"
+        if propagation == "rslave":
+            words = "keep our mounts from reaching the host"
+            plan.add(SYS_MOUNT, 0, plan.string("/"), 0, k.MS_SLAVE | k.MS_REC, 0, words=words)
+        else:
+            from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
+
+            rootfs_plan.share(plan, propagation)
         for index, (mount, flags) in enumerate(zip(spec.mounts, self._flags, strict=True)):
             self._open_source(index, mount, flags)
         if self._userns and self._own_dev():
             for path, _, _ in DEFAULT_DEVICES:
                 self._trees[path] = self._clone(path, recursive=False)
             for device in self._devices():
-                self._trees[device.path] = self._clone(device.path, recursive=False)
+                if device.type != "p":
+                    self._trees[device.path] = self._clone(device.path, recursive=False)
         self._masks = [self._clone("/dev/null", recursive=False, what=f" for {path}") for path in self._masked()]
 
     def pivot(self) -> None:
         """Make the rootfs the root and let the host's go."""
         plan = self._plan
         rootfs = plan.string(self._rootfs)
+        shares = self._spec.linux.rootfs_propagation not in (None, "rslave", "rprivate", "runbindable")
+        if shares:
+            from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
+
+            rootfs_plan.separate(plan, self._facts.mounts, self._rootfs)
         plan.add(SYS_MOUNT, rootfs, rootfs, 0, k.MS_BIND | k.MS_REC, 0, words=f"bind the rootfs {self._rootfs}")
         plan.add(SYS_CHDIR, rootfs, words=f"enter {self._rootfs}")
+        if self._no_pivot:
+            from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
+
+            rootfs_plan.move(plan, self._facts.mounts, self._rootfs, userns=self._userns)
+            return
         here = plan.string(".")
         plan.add(SYS_PIVOT_ROOT, here, here, words="make it the root")
+        if shares:
+            words = "keep that from reaching the host"
+            plan.add(SYS_MOUNT, 0, here, 0, k.MS_SLAVE | k.MS_REC, 0, words=words)
         plan.add(SYS_UMOUNT2, here, k.MNT_DETACH, words="let go of the host's root")
         plan.add(SYS_CHDIR, plan.string("/"), words="enter the root")
 
@@ -155,7 +186,9 @@ class Root:
         for index, (mount, flags) in enumerate(zip(spec.mounts, self._flags, strict=True)):
             self._mount(index, mount, flags)
         if self._own_dev():
-            self._make_devices()
+            if not any(normpath(mount.destination) == "/dev" for mount in spec.mounts):
+                plan.add(CALL_MKDIRS, plan.string("/dev"), 0o755 | OUTSIDE_PROC, words="make /dev")
+            make_devices(plan, self._devices(), self._trees)
         plan.add(
             CALL_MKDIRS, plan.string(spec.process.cwd), 0o755, words=f"make the working directory {spec.process.cwd}"
         )
@@ -189,15 +222,44 @@ class Root:
     def _open_source(self, index: int, mount: Mount, flags: MountFlags) -> None:
         key = f"mounts[{index}]"
         if is_bind(mount.type, mount.options):
-            source = source_path(mount.source, self._bundle)
-            self._trees[key] = self._clone(source, recursive="rbind" in mount.options)
-            self._set_tree_attributes(self._trees[key], flags, source)
-        elif mount.type in DETACHED_IN_USERNS and self._userns:
-            self._trees[key] = self._make_filesystem(mount.type, flags)
+            if key not in self._trees:
+                self._open_bind(index, mount, flags)
+        elif mount.type in OF_NAMESPACE and self._userns:
+            kind, host = OF_NAMESPACE[mount.type]
+            if self._spec.linux.namespace(kind) is None:  # the host's namespace: a new mount would take more rights
+                self._trees[key] = self._clone(host, recursive=True)
+                self._set_tree_attributes(self._trees[key], flags, host)
+            elif mount.type in MAGIC:
+                self._trees[key] = self._make_filesystem(mount.type, flags)
         elif mount.type == "cgroup" and not self._cgroupns:
             for cgroup in self._cgroups:
                 self._trees[f"{key}/{cgroup.name}"] = tree = self._clone(cgroup.source, recursive=False)
                 self._set_tree_attributes(tree, flags, cgroup.source)
+
+    def open_idmapped(self) -> None:
+        """Open mounts with mapped ids: that takes the rights of the host, which a new user namespace has not."""
+        for index in self._idmaps:
+            self._open_bind(index, self._spec.mounts[index], self._flags[index])
+
+    def _open_bind(self, index: int, mount: Mount, flags: MountFlags) -> None:
+        source = source_path(mount.source, self._bundle)
+        tree = self._trees[f"mounts[{index}]"] = self._clone(source, recursive="rbind" in mount.options)
+        if index in self._idmaps:
+            plan = self._plan
+            attr = plan.data(_mount_attr(k.MOUNT_ATTR_IDMAP, 0, 0, self._idmaps[index]))
+            where = k.AT_EMPTY_PATH | (k.AT_RECURSIVE if "ridmap" in mount.options else 0)
+            refused = f"mounts[{index}]: cannot map the ids of {source}: its filesystem has no idmapped mounts"
+            plan.add(
+                SYS_MOUNT_SETATTR,
+                tree,
+                plan.string(""),
+                where,
+                attr,
+                32,
+                words=f"map the ids of {source}",
+                sentences={EINVAL: refused},
+            )
+        self._set_tree_attributes(tree, flags, source)
 
     def _clone(self, source: str, *, recursive: bool, what: str = "") -> Slot:
         plan = self._plan
@@ -222,9 +284,10 @@ class Root:
             clear |= k.MOUNT_ATTR__ATIME  # one field, set as a whole; 0 is relatime
         if set_ or clear:
             attr = plan.data(_mount_attr(set_, clear, 0))
-            plan.add(
-                SYS_MOUNT_SETATTR, tree, plan.string(""), k.AT_EMPTY_PATH, attr, 32, words=f"set the options of {what}"
-            )
+            words = f"set the options of {what}"
+            locked = {EPERM: f"cannot {words}: {LOCKED}"} if self._userns else None
+            empty = plan.string("")
+            plan.add(SYS_MOUNT_SETATTR, tree, empty, k.AT_EMPTY_PATH, attr, 32, words=words, sentences=locked)
         if flags.recursive_set or flags.recursive_clear:
             attr = plan.data(_mount_attr(flags.recursive_set, flags.recursive_clear, 0))
             plan.add(
@@ -243,21 +306,27 @@ class Root:
         plan = self._plan
         destination = mount.destination
         tree = self._trees.get(f"mounts[{index}]")
-        if is_bind(mount.type, mount.options):
-            if self._facts.sources[source_path(mount.source, self._bundle)]:
-                plan.add(CALL_MKDIRS, plan.string(destination), 0o755, words=f"make the mount point {destination}")
-            else:
-                plan.add(CALL_MKFILE, plan.string(destination), 0o755, words=f"make the mount point {destination}")
-        else:
-            plan.add(CALL_MKDIRS, plan.string(destination), 0o755, words=f"make the mount point {destination}")
-        if mount.type in DETACHED_IN_USERNS:
-            self._check_no_symlink(destination, mount.type)
+        clean = normpath(destination)
+        keeps_mode = mount.type == "tmpfs" and tree is None and "mode=" not in flags.data
+        if not keeps_mode:
+            bind = is_bind(mount.type, mount.options)
+            is_file = bind and not self._facts.sources[source_path(mount.source, self._bundle)]
+            plan.add(
+                CALL_MKFILE if is_file else CALL_MKDIRS,
+                plan.string(destination),
+                0o755 | (0 if clean in IN_PROC else OUTSIDE_PROC),
+                words=f"make the mount point {destination}",
+                sentences=_in_proc(destination),
+            )
         if tree is not None:
-            self._attach(tree, destination, f"mount {mount.source or mount.type} on {destination}")
+            attach(plan, tree, destination, f"mount {mount.source or mount.type} on {destination}")
         elif mount.type == "cgroup":
             self._mount_cgroup(index, mount, flags)
         else:
             self._mount_new(index, mount, flags)
+        kind = "proc" if clean in ("/proc", "//proc") else mount.type
+        if kind in MAGIC:
+            self._check_filesystem(destination, kind)
         for propagation in flags.propagation:
             plan.add(
                 SYS_MOUNT, 0, plan.string(destination), 0, propagation, 0, words=f"set the propagation of {destination}"
@@ -270,15 +339,14 @@ class Root:
         if flags.recursive_set or flags.recursive_clear:
             raise SpecError(f"mounts[{index}].options", "recursive options need a bind mount")
         value = flags.set & ~k.MS_RDONLY if _late_read_only(mount, flags) else flags.set
-        plan.add(
-            SYS_MOUNT,
-            plan.string(mount.source or mount.type),
-            plan.string(mount.destination),
-            plan.string(mount.type),
-            value,
-            plan.string(flags.data) if flags.data else 0,
-            words=f"mount {mount.type} on {mount.destination}",
-        )
+        source, destination = plan.string(mount.source or mount.type), plan.string(mount.destination)
+        data = plan.string(flags.data) if flags.data else 0
+        words = f"mount {mount.type} on {mount.destination}"
+        if mount.type == "tmpfs" and "mode=" not in flags.data:
+            refused = _in_proc(mount.destination)
+            plan.add(CALL_TMPFS, source, destination, value, data, words=words, sentences=refused)
+        else:
+            plan.add(SYS_MOUNT, source, destination, plan.string(mount.type), value, data, words=words)
 
     def _mount_cgroup(self, index: int, mount: Mount, flags: MountFlags) -> None:
         """The unified hierarchy, or a tmpfs with one directory per hierarchy, as the host has them."""
@@ -287,7 +355,7 @@ class Root:
             for cgroup in self._cgroups:
                 tree = self._trees.get(f"mounts[{index}]/{cgroup.name}")
                 if tree is not None:
-                    self._attach(tree, destination, f"mount {cgroup.source} on {destination}")
+                    attach(plan, tree, destination, f"mount {cgroup.source} on {destination}")
                 else:
                     kind = plan.string("cgroup2")
                     words = f"mount cgroup2 on {destination}"
@@ -310,7 +378,7 @@ class Root:
             plan.add(CALL_MKDIRS, plan.string(path), 0o755, words=f"make the mount point {path}")
             tree = self._trees.get(f"mounts[{index}]/{cgroup.name}")
             if tree is not None:
-                self._attach(tree, path, f"mount {cgroup.source} on {path}")
+                attach(plan, tree, path, f"mount {cgroup.source} on {path}")
             else:
                 options = "none,name=systemd" if cgroup.name == "systemd" else cgroup.name
                 plan.add(
@@ -334,114 +402,31 @@ class Root:
         if flags.set & k.MS_RDONLY:
             self._set_attributes(destination, k.MOUNT_ATTR_RDONLY, f"make {destination} read-only")
 
-    def _attach(self, tree: Slot, destination: str, words: str) -> None:
-        plan = self._plan
-        flags = k.MOVE_MOUNT_F_EMPTY_PATH | k.MOVE_MOUNT_T_SYMLINKS
-        plan.add(SYS_MOVE_MOUNT, tree, plan.string(""), k.AT_FDCWD, plan.string(destination), flags, words=words)
-        plan.add(SYS_CLOSE, tree, words="close it")
-
     def _set_attributes(self, path: str, attributes: int, words: str) -> None:
         plan = self._plan
         attr = plan.data(_mount_attr(attributes, 0, 0))
         plan.add(SYS_MOUNT_SETATTR, k.AT_FDCWD, plan.string(path), 0, attr, 32, words=words)
 
-    def _check_no_symlink(self, path: str, kind: str) -> None:
-        """A proc elsewhere would let writes meant for /proc go to a file of the image (CVE-2019-16884, 2023-28642)."""
+    def _check_filesystem(self, path: str, kind: str) -> None:
+        """A proc elsewhere would let writes meant for /proc go to a file of the image (CVE-2019-16884, 2023-28642).
+
+        After the mount: whoever shares the root filesystem may have changed it until then (CVE-2021-30465).
+        """
         plan = self._plan
-        how = plan.words64([k.O_PATH | k.O_DIRECTORY | k.O_CLOEXEC, 0, k.RESOLVE_NO_SYMLINKS])
-        fd = plan.take(
-            SYS_OPENAT2,
-            k.AT_FDCWD,
-            plan.string(path),
-            how,
-            24,
-            words=f"check that {path} is a directory for {kind}, not a link",
-        )
-        plan.add(SYS_CLOSE, fd, words="close it")
+        words = f"check that {path} is a directory for {kind}, not a link"
+        refused = f"{path} cannot be mounted: what is there then is not {kind}"
+        plan.add(CALL_CHECK_FS, plan.string(path), MAGIC[kind], words=words, sentences={EXDEV: refused})
 
     # -- devices ------------------------------------------------------------------------------------------------
 
     def _own_dev(self) -> bool:
         """Tell whether /dev is ours to fill: not when the host's is bound there."""
         return not any(
-            mount.destination == "/dev" and is_bind(mount.type, mount.options) for mount in self._spec.mounts
+            normpath(mount.destination) == "/dev" and is_bind(mount.type, mount.options) for mount in self._spec.mounts
         )
 
     def _devices(self) -> list[Device]:
         return self._spec.linux.devices
-
-    def _make_devices(self) -> None:
-        plan = self._plan
-        listed = {device.path for device in self._devices()}
-        for path, major, minor in DEFAULT_DEVICES:
-            if path not in listed:
-                self._make_device(path, DEVICE_TYPES["c"], 0o666, major, minor, 0, 0)
-        for device in self._devices():
-            mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
-            self._make_device(
-                device.path,
-                DEVICE_TYPES[device.type],
-                mode,
-                device.major,
-                device.minor,
-                device.uid or 0,
-                device.gid or 0,
-            )
-        for path, target in DEFAULT_LINKS:
-            plan.add(
-                SYS_SYMLINKAT,
-                plan.string(target),
-                k.AT_FDCWD,
-                plan.string(path),
-                words=f"link {path} to {target}",
-                tolerate=(EEXIST,),
-            )
-        plan.add(
-            SYS_UNLINKAT,
-            k.AT_FDCWD,
-            plan.string("/dev/ptmx"),
-            0,
-            words="remove the image's /dev/ptmx",
-            tolerate=(ENOENT,),
-        )
-        plan.add(
-            SYS_SYMLINKAT,
-            plan.string("pts/ptmx"),
-            k.AT_FDCWD,
-            plan.string("/dev/ptmx"),
-            words="link /dev/ptmx to pts/ptmx",
-        )
-
-    def _make_device(self, path: str, kind: int, mode: int, major: int, minor: int, uid: int, gid: int) -> None:
-        plan = self._plan
-        tree = self._trees.get(path)
-        if tree is not None:
-            plan.add(CALL_MKFILE, plan.string(path), 0o644, words=f"make the mount point {path}")
-            self._attach(tree, path, f"bind the host's {path}")
-            return
-        parent = path.rpartition("/")[0]
-        if parent != "/dev":
-            plan.add(CALL_MKDIRS, plan.string(parent), 0o755, words=f"make {parent}")
-        number = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
-        plan.add(
-            SYS_MKNODAT,
-            k.AT_FDCWD,
-            plan.string(path),
-            kind | mode,
-            number,
-            words=f"make the device {path}",
-            tolerate=(EEXIST,),
-        )
-        if uid or gid:
-            plan.add(
-                SYS_FCHOWNAT,
-                k.AT_FDCWD,
-                plan.string(path),
-                uid,
-                gid,
-                k.AT_SYMLINK_NOFOLLOW,
-                words=f"give {path} to {uid}:{gid}",
-            )
 
     def _masked(self) -> list[str]:
         return self._spec.linux.masked_paths
@@ -452,9 +437,17 @@ class Root:
 
 def _late_read_only(mount: Mount, flags: MountFlags) -> bool:
     """Tell whether a mount becomes read-only only after we filled it."""
-    return mount.destination == "/dev" and not is_bind(mount.type, mount.options) and bool(flags.set & k.MS_RDONLY)
+    return (
+        normpath(mount.destination) == "/dev"
+        and not is_bind(mount.type, mount.options)
+        and bool(flags.set & k.MS_RDONLY)
+    )
 
 
-def _mount_attr(set_: int, clear: int, propagation: int) -> bytes:
+def _in_proc(destination: str) -> dict[int, str]:
+    return {EXDEV: f"{destination} cannot be mounted because it is inside /proc"}
+
+
+def _mount_attr(set_: int, clear: int, propagation: int, userns_fd: int = 0) -> bytes:
     """Lay out struct mount_attr."""
-    return b"".join([value.to_bytes(8, "little") for value in (set_, clear, propagation, 0)])
+    return b"".join([value.to_bytes(8, "little") for value in (set_, clear, propagation, userns_fd)])

@@ -41,9 +41,12 @@ CALL_END_SYNC = 0x1010
 CALL_EXEC = 0x1011
 CALL_RUNELET = 0x1012
 CALL_AGENT_EXEC = 0x1013
-CALL_PAL_LOAD = 0x1014
-CALL_PAL_INIT = 0x1015
-CALL_PAL_RUN = 0x1016
+CALL_CHECK_FS = 0x1014
+CALL_DEVICE = 0x1015
+CALL_TMPFS = 0x1016
+CALL_PAL_LOAD = 0x1017
+CALL_PAL_INIT = 0x1018
+CALL_PAL_RUN = 0x1019
 
 CALL_NAMES = (
     "clone",
@@ -66,11 +69,15 @@ CALL_NAMES = (
     "exec",
     "runelet",
     "agent_exec",
+    "check_fs",
+    "device",
+    "tmpfs",
     "pal_load",
     "pal_init",
     "pal_run",
 )
 
+OUTSIDE_PROC = 0x10000
 CONSOLE_BIND = 1
 PAL_WAIT_STATUS = 1
 

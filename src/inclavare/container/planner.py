@@ -126,7 +126,9 @@ class Request:
         "fifo_fd",
         "filter",
         "id",
+        "idmap_fds",
         "new_keyring",
+        "no_pivot",
         "preserve_fds",
         "rootfs",
         "spec",
@@ -146,7 +148,9 @@ class Request:
         self.console_fd = -1
         self.fifo_fd = -1
         self.filter: Filter | None = None
+        self.idmap_fds: dict[int, int] = {}
         self.new_keyring = True
+        self.no_pivot = False
         self.preserve_fds = 0
         self.enclave: Enclave | None = None
 
@@ -166,8 +170,12 @@ def plan_create(request: Request) -> Plan:
         userns=userns,
         cgroupns=bool(flags & k.CLONE_NEWCGROUP),
         cgroup_v2=request.cgroup_v2,
+        no_pivot=request.no_pivot,
+        idmaps=request.idmap_fds,
     )
     add_not_dumpable(plan)
+    if userns:
+        root.open_idmapped()
     if request.device_filter:
         _attach_device_filter(plan, request)
     _join(plan, joined)

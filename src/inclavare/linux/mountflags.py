@@ -37,6 +37,9 @@ _FLAGS = {
     "nosuid": (k.MS_NOSUID, 0),
     "nosymfollow": (k.MS_NOSYMFOLLOW, 0),
     "rbind": (0, 0),
+    "idmap": (0, 0),
+    "ridmap": (0, 0),
+    "remount": (k.MS_REMOUNT, 0),
     "relatime": (k.MS_RELATIME, _ATIME & ~k.MS_RELATIME),
     "ro": (k.MS_RDONLY, 0),
     "rw": (0, k.MS_RDONLY),
@@ -80,7 +83,7 @@ _RECURSIVE = {
     "rsymfollow": (0, k.MOUNT_ATTR_NOSYMFOLLOW),
 }
 
-_UNSUPPORTED = ("tmpcopyup", "idmap", "ridmap", "remount")
+_UNSUPPORTED = ("tmpcopyup",)
 
 _ATTRIBUTES = (
     (k.MS_RDONLY, k.MOUNT_ATTR_RDONLY),

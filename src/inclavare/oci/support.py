@@ -35,8 +35,6 @@ _OF_RESOURCES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("hooks.createContainer", ("hooks", "create_container"), ()),
     ("hooks.startContainer", ("hooks", "start_container"), ()),
-    ("mounts[].uidMappings", ("mounts", "uid_mappings"), ()),
-    ("mounts[].gidMappings", ("mounts", "gid_mappings"), ()),
     ("linux.namespaces[].type", ("linux", "namespaces", "type"), ("time",)),
     ("linux.timeOffsets", ("linux", "time_offsets"), ()),
     ("linux.netDevices", ("linux", "net_devices"), ()),

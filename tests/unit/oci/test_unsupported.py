@@ -18,8 +18,6 @@ UNSUPPORTED = [
     "process.execCPUAffinity",
     "hooks.createContainer",
     "hooks.startContainer",
-    "mounts[1].uidMappings",
-    "mounts[1].gidMappings",
     "linux.timeOffsets",
     "linux.netDevices",
     "linux.mountLabel",
