@@ -107,6 +107,16 @@ def test_the_container_is_a_scope_of_the_system_slice_in_every_hierarchy(rune: R
     assert set(groups.values()) <= {f"/system.slice/{UNIT}"}
 
 
+def test_the_built_program_does_the_same(rune: Rune, bundle: Bundle) -> None:
+    """It carries its own interpreter, which has less in it."""
+    bundle.process["args"] = ["cat", "/proc/self/cgroup"]
+    _, *words = rune.command("run", "--bundle", bundle.write(), "c")
+    program = Path(__file__).parents[2] / "build/bin/rune"
+    done = subprocess.run([program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"/system.slice/{UNIT}" in done.stdout
+
+
 def test_systemd_knows_the_scope_and_forgets_it_with_the_container(
     rune: Rune, bundle: Bundle, layout: Layout, systemctl: Systemctl
 ) -> None:
