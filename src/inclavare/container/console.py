@@ -23,7 +23,7 @@ class Console:
     def receive(self) -> int:
         """Take the master (CLOEXEC), set for being copied to a terminal: line ends are made there, not twice.
 
-        To be called before the program may write.
+        It has the size of our own terminal. To be called before the program may run.
         """
         if self._ours is None:
             raise ValueError("the engine's console socket is not ours to read")
@@ -33,6 +33,7 @@ class Console:
         from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
 
         terminal.set_now(master, terminal.without_line_ends(terminal.get(master)))
+        terminal.copy_size(0, master)  # the program may look at once
         return master
 
 

@@ -56,7 +56,7 @@ class Foreground:
             while status is None:
                 status = _pass_on(_signal.sigwaitinfo(FORWARDED).si_signo, pid, -1)
         else:
-            self._enter_raw_mode(master)
+            self._enter_raw_mode()
             try:
                 status = _move_bytes(pid, master)
             finally:
@@ -64,11 +64,10 @@ class Foreground:
                 os.close(master)
         return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
-    def _enter_raw_mode(self, master: int) -> None:
-        from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
-
-        terminal.copy_size(0, master)
+    def _enter_raw_mode(self) -> None:
         if os.isatty(0):
+            from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
+
             self._saved = terminal.get(0)
             terminal.set_now(0, terminal.raw(self._saved))
 
