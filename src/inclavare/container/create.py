@@ -16,10 +16,11 @@ from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, sealed_program
 from inclavare.container.filter_cache import cached_filter, filter_key
 from inclavare.container.mount_plan import CgroupMount
-from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_READY, Request, plan_create
+from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_NET, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
 from inclavare.errors import HostError, InclavareError, InterruptError, SpecError, StateError
 from inclavare.linux import cgroup_limits, cgroups, process, seccomp
+from inclavare.linux.files import write_pid_file
 from inclavare.oci import jsontext, spec
 from inclavare.oci.ids import validate_id
 from inclavare.oci.state import SPEC_VERSION, hook_state
@@ -84,6 +85,7 @@ class Prepared:
         "id",
         "idmapped",
         "layout",
+        "net_devices",
         "options",
         "paths",
         "raw",
@@ -115,6 +117,11 @@ class Prepared:
 
             self.facts.mounts = rootfs_plan.read_mounts()
         self.idmapped = _check_idmapped(self)
+        self.net_devices: list[tuple[str, str]] = []
+        if self.spec.linux.net_devices:
+            from inclavare.linux import netdevices  # noqa: PLC0415  # few containers have one
+
+            self.net_devices = netdevices.parse(self.spec, host_network=_joins_own_network(self.spec))
         self.layout = cgroups.read_layout()
         self.unit, self.paths = _place(self)
 
@@ -143,6 +150,7 @@ def dry_run(prepared: Prepared) -> Plan:
     request.cgroup_fds = [(controller, 0) for controller in prepared.paths]
     request.cgroup_directory_fd = 0
     request.idmap_fds = dict.fromkeys(prepared.idmapped, 0)
+    request.net_fd = 0 if prepared.net_devices else -1
     request.fifo_fd = 0 if prepared.options.wait else -1
     request.console_fd = 0 if prepared.spec.process.terminal else -1
     return plan_create(request)
@@ -195,6 +203,10 @@ def build(prepared: Prepared, log: Log) -> Built:
 
             request.idmap_fds = idmap.open_namespaces(prepared.spec, prepared.idmapped, write_mappings, log)
             opened += request.idmap_fds.values()
+        if prepared.net_devices:
+            way, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+            request.net_fd = theirs.detach()
+            opened.append(request.net_fd)
         if options.wait:
             request.fifo_fd = _make_fifo(record)
             opened.append(request.fifo_fd)
@@ -219,6 +231,10 @@ def build(prepared: Prepared, log: Log) -> Built:
                 scope.take(run.pid)
             if sync == SYNC_READY and console is not None and options.terminal:
                 master = console.receive()
+            if sync == SYNC_NET:
+                from inclavare.linux import netdevices  # noqa: PLC0415  # few containers have one
+
+                netdevices.move(prepared.net_devices, run.pid, way)
             _answer(sync, run, prepared, record)
 
         run.follow(answer, SYNC_READY, prepared.enclave.init_timeout_s if prepared.enclave is not None else None)
@@ -231,21 +247,6 @@ def build(prepared: Prepared, log: Log) -> Built:
         _undo(record, options, log)
         raise
     return Built(record, run.pid, master)
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write a pid so that a reader never sees a part of it."""
-    directory, _, name = path.rpartition("/")
-    temporary = f"{directory}/.{name}" if directory else f".{name}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        try:
-            os.write(fd, str(pid).encode())
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise HostError(f"cannot write the pid file {path}: {error.strerror}") from error
 
 
 def read_filter(record: Record, profile: Seccomp) -> Filter:

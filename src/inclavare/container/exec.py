@@ -10,7 +10,7 @@ import os
 from errno import ENOSYS
 
 from inclavare.container import facts, lifecycle, store
-from inclavare.container.create import read_filter, write_pid_file
+from inclavare.container.create import read_filter
 from inclavare.container.executor import Run
 from inclavare.container.plan import CALL_AGENT_EXEC, CALL_SYNC, Plan
 from inclavare.container.planner import (
@@ -35,6 +35,7 @@ from inclavare.errors import HostError, StateError
 from inclavare.linux import cgroups, process
 from inclavare.linux import headers as k
 from inclavare.linux.calls import SYS_CLOSE_RANGE, SYS_KEYCTL, SYS_PRCTL, SYS_SETNS, SYS_SETSID
+from inclavare.linux.files import write_pid_file
 from inclavare.oci import jsontext, spec
 
 TYPE_CHECKING = False  # typing costs 7 ms

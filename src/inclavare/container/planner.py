@@ -47,6 +47,7 @@ from inclavare.linux.calls import (
     SYS_KEYCTL,
     SYS_OPENAT,
     SYS_PRCTL,
+    SYS_SENDMSG,
     SYS_SETDOMAINNAME,
     SYS_SETGROUPS,
     SYS_SETHOSTNAME,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 SYNC_MAP = 1  # the user namespace wants its mappings
 SYNC_HOOKS = 2  # the namespaces exist: prestart and createRuntime hooks
 SYNC_READY = 3  # all is set up
+SYNC_NET = 4  # the network namespace wants its devices
 
 NAMESPACES = {
     "user": k.CLONE_NEWUSER,
@@ -127,6 +129,7 @@ class Request:
         "filter",
         "id",
         "idmap_fds",
+        "net_fd",
         "new_keyring",
         "no_pivot",
         "preserve_fds",
@@ -149,6 +152,7 @@ class Request:
         self.fifo_fd = -1
         self.filter: Filter | None = None
         self.idmap_fds: dict[int, int] = {}
+        self.net_fd = -1
         self.new_keyring = True
         self.no_pivot = False
         self.preserve_fds = 0
@@ -209,6 +213,8 @@ def plan_create(request: Request) -> Plan:
     _set_names(plan, spec)
     if flags & k.CLONE_NEWNET:
         _raise_loopback(plan)
+    if request.net_fd >= 0:
+        _send_netlink(plan, request.net_fd)
     write_settings(plan, spec.linux.sysctl, process)
     if request.enclave:
         plan.add(SYS_CHDIR, plan.string(request.rootfs), words=f"enter {request.rootfs}")
@@ -326,6 +332,19 @@ def _raise_loopback(plan: Plan) -> None:
     fd = plan.take(SYS_SOCKET, k.AF_INET, k.SOCK_DGRAM | k.SOCK_CLOEXEC, 0, words="open a socket")
     plan.add(SYS_IOCTL, fd, k.SIOCSIFFLAGS, request, words="raise the loopback device")
     plan.add(SYS_CLOSE, fd, words="close it")
+
+
+def _send_netlink(plan: Plan, socket: int) -> None:
+    """Who planned us moves devices to our network namespace, and needs a netlink socket that is in it."""
+    netlink = plan.take(SYS_SOCKET, k.AF_NETLINK, k.SOCK_RAW | k.SOCK_CLOEXEC, 0, words="open a netlink socket")
+    rights = plan.words64([20, k.SOL_SOCKET | k.SCM_RIGHTS << 32, 0])  # struct cmsghdr, the fd behind it
+    plan.add(CALL_STORE, Data(rights + 16), netlink, words="name it in the message")
+    part = plan.words64([plan.string("n"), 1])  # struct iovec
+    message = plan.words64([0, 0, part, 1, rights, 24, 0])  # struct msghdr
+    plan.add(SYS_SENDMSG, socket, message, 0, words="send it to rune")
+    plan.add(SYS_CLOSE, netlink, words="close it")
+    plan.add(SYS_CLOSE, socket, words="close the way to rune")
+    plan.add(CALL_SYNC, SYNC_NET, words="wait for the network devices")
 
 
 def write_settings(plan: Plan, sysctl: dict[str, str], process: Process) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from inclavare.errors import HostError
+
 CHUNK = 1 << 16
 
 
@@ -17,3 +19,18 @@ def read_file(path: str) -> bytes:
         return content
     finally:
         os.close(fd)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid so that a reader never sees a part of it."""
+    directory, _, name = path.rpartition("/")
+    temporary = f"{directory}/.{name}" if directory else f".{name}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise HostError(f"cannot write the pid file {path}: {error.strerror}") from error

@@ -37,7 +37,6 @@ _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("hooks.startContainer", ("hooks", "start_container"), ()),
     ("linux.namespaces[].type", ("linux", "namespaces", "type"), ("time",)),
     ("linux.timeOffsets", ("linux", "time_offsets"), ()),
-    ("linux.netDevices", ("linux", "net_devices"), ()),
     ("linux.mountLabel", ("linux", "mount_label"), ()),
     ("linux.intelRdt", ("linux", "intel_rdt"), ()),
     ("linux.memoryPolicy", ("linux", "memory_policy"), ()),

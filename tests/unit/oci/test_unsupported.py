@@ -19,7 +19,6 @@ UNSUPPORTED = [
     "hooks.createContainer",
     "hooks.startContainer",
     "linux.timeOffsets",
-    "linux.netDevices",
     "linux.mountLabel",
     "linux.intelRdt",
     "linux.memoryPolicy",
