@@ -25,6 +25,7 @@
 #define FILE_REGULAR 0100000
 #define FILE_CHARACTER 0020000
 #define O_PATH_DIRECTORY (O_PATH | O_DIRECTORY | O_CLOEXEC)
+#define COPY_DEPTH 128
 #define PASSWD_MAX (1 << 20) /* an image's /etc/passwd is read no further */
 
 static long length(const char *text) {
@@ -158,22 +159,41 @@ long call_device(const char *path, uint32_t mode, uint64_t device, uint32_t uid,
     return made;
 }
 
-long call_tmpfs(const char *source, const char *path, uint64_t flags, const char *data) {
+/* Copies what is in the directory `old` to the one mounted at path. */
+static long copy_up(long old, const char *path) {
+    long from = sys4(__NR_openat, old, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    long to = from < 0 ? from : open_at(path, O_RDONLY | O_DIRECTORY, 0);
+    long done = to < 0 ? to : copy_content(from, to, COPY_DEPTH);
+    if (to >= 0)
+        sys1(__NR_close, to);
+    if (from >= 0)
+        sys1(__NR_close, from);
+    return done;
+}
+
+static long fill_tmpfs(long old, const char *path, uint64_t how) {
     struct statx st;
+    long done = how & PLAN_TMPFS_COPY ? copy_up(old, path) : 0;
+    if (done >= 0)
+        done = sys5(__NR_statx, old, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st);
+    if (done >= 0 && how & PLAN_TMPFS_COPY)
+        done = sys5(__NR_fchownat, AT_FDCWD, path, st.stx_uid, st.stx_gid, 0);
+    if (done >= 0 && how & PLAN_TMPFS_MODE)
+        done = sys3(__NR_fchmodat, AT_FDCWD, path, st.stx_mode & 07777);
+    return done;
+}
+
+long call_tmpfs(const char *source, const char *path, uint64_t flags, const char *data, uint64_t how) {
     long old = open_place(path, O_DIRECTORY, RESOLVE_NO_MAGICLINKS);
-    if (old >= 0) {
-        long seen = sys5(__NR_statx, old, "", AT_EMPTY_PATH, STATX_MODE, &st);
-        sys1(__NR_close, old);
-        if (seen < 0)
-            return seen;
-    }
     long done = call_mkdirs(path, 0755 | PLAN_OUTSIDE_PROC);
     if (done >= 0)
         done = sys5(__NR_mount, source, path, "tmpfs", flags & ~(uint64_t)MS_RDONLY, data);
     if (done >= 0 && old >= 0)
-        done = sys3(__NR_fchmodat, AT_FDCWD, path, st.stx_mode & 07777);
+        done = fill_tmpfs(old, path, how);
     if (done >= 0 && flags & MS_RDONLY)
         done = sys5(__NR_mount, 0, path, 0, flags | MS_REMOUNT, data);
+    if (old >= 0)
+        sys1(__NR_close, old);
     return done;
 }
 

@@ -11,7 +11,7 @@ long call_mask(const char *path, int fd);
 long call_read_only(const char *path);
 long call_check_fs(const char *path, uint64_t magic);
 long call_device(const char *path, uint32_t mode, uint64_t device, uint32_t uid, uint32_t gid);
-long call_tmpfs(const char *source, const char *path, uint64_t flags, const char *data);
+long call_tmpfs(const char *source, const char *path, uint64_t flags, const char *data, uint64_t how);
 long call_write_file(const char *path, const char *bytes, uint64_t size);
 long call_bounding_set(uint64_t mask, int last);
 long call_check_cwd(void);
@@ -20,6 +20,8 @@ long call_look_up(const char *file, const char *path_list, char *buffer, uint64_
 long call_console(int socket, uint32_t window, uint32_t uid, uint32_t flags);
 long call_wait_fifo(int fd);
 long call_runelet(int fd, int plan_fd, uint32_t next_op);
+/* Copies what is in one directory to another, at most `depth` directories deep. */
+long copy_content(long from, long to, int depth);
 /* Returns the exit status. */
 long call_agent_exec(int socket, const char *request, uint64_t size);
 

@@ -138,7 +138,7 @@ static long walk_call(struct plan_walk *w, uint32_t call, const uint64_t arg[6],
     case PLAN_CALL_DEVICE:
         return call_device((const char *)arg[0], (uint32_t)arg[1], arg[2], (uint32_t)arg[3], (uint32_t)arg[4]);
     case PLAN_CALL_TMPFS:
-        return call_tmpfs((const char *)arg[0], (const char *)arg[1], arg[2], (const char *)arg[3]);
+        return call_tmpfs((const char *)arg[0], (const char *)arg[1], arg[2], (const char *)arg[3], arg[4]);
     case PLAN_CALL_AGENT_EXEC:
         exit_now(call_agent_exec((int)arg[0], (const char *)arg[1], arg[2]));
     default:

@@ -105,7 +105,8 @@ enum plan_call {
     PLAN_CALL_CHECK_FS,
     /* device(path, mode with type, dev_t, uid, gid): mknod; an existing one must be the same device */
     PLAN_CALL_DEVICE,
-    /* tmpfs(source, path, flags, data): mounts a tmpfs with the mode of the directory below, if there was one */
+    /* tmpfs(source, path, flags, data, PLAN_TMPFS_*): mounts a tmpfs with the mode or content of the directory below,
+     * if there was one */
     PLAN_CALL_TMPFS,
     /* The rest is the runelet's. pal_load(struct plan_pal), before the pivot */
     PLAN_CALL_PAL_LOAD,
@@ -119,6 +120,11 @@ enum plan_call {
 enum {
     PLAN_MODE = 0xffff,          /* of MKDIRS and MKFILE: the mode */
     PLAN_OUTSIDE_PROC = 0x10000, /* the place must not be in a proc filesystem */
+};
+
+enum {
+    PLAN_TMPFS_MODE = 1, /* of TMPFS: the mode of the directory */
+    PLAN_TMPFS_COPY = 2, /* its content */
 };
 
 enum {

@@ -277,3 +277,38 @@ def test_a_fifo_is_made_in_a_user_namespace_and_a_device_is_the_hosts(rune: Rune
     ]
     bundle.shell("test -p /dev/pipe && stat -c %t:%T /dev/full")
     assert rune.run(bundle).out == "1:7\n"
+
+
+def test_a_tmpfs_begins_with_what_it_hides(rune: Rune, bundle: Bundle) -> None:
+    there = bundle.path / "rootfs/there"
+    (there / "sub/deep").mkdir(parents=True)
+    (there / "sub/deep/file").write_text("x" * 100_000)
+    (there / "sub/deep/file").chmod(0o4640)
+    os.utime(there / "sub/deep/file", (1000, 2000))
+    (there / "sub/link").symlink_to("/etc/passwd")
+    os.mkfifo(there / "fifo")
+    for number in range(100):
+        (there / f"a-file-with-a-rather-long-name-{number}").write_text("")
+    os.chown(there / "sub/deep", 5, 6)
+    os.utime(there / "sub", (3000, 4000))
+    os.chown(there, 7, 8)
+    there.chmod(0o715)
+    _mount(bundle, "/there", "tmpfs", "x", "tmpcopyup", "ro")
+    bundle.shell(
+        "cd /there; stat -c '%F %a %u:%g %Y' . sub sub/deep sub/deep/file fifo; readlink sub/link;"
+        "wc -c < sub/deep/file; ls | wc -l; touch x"
+    )
+    result = rune.run(bundle)
+    lines = result.out.splitlines()
+    assert lines[0].startswith("directory 715 7:8")
+    assert lines[1] == "directory 755 0:0 4000"
+    assert lines[2].startswith("directory 755 5:6")
+    assert lines[3] == "regular file 4640 0:0 2000"
+    assert lines[4].startswith("fifo 644 0:0")
+    assert lines[5:] == ["/etc/passwd", "100000", "102"]
+    assert "Read-only" in result.error
+
+
+def test_only_a_tmpfs_begins_with_what_it_hides(rune: Rune, bundle: Bundle) -> None:
+    _mount(bundle, "/there", "devpts", "x", "tmpcopyup")
+    assert "tmpcopyup needs a tmpfs" in rune.run(bundle).error

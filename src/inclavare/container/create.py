@@ -119,7 +119,7 @@ class Prepared:
         self.idmapped = _check_idmapped(self)
         self.net_devices: list[tuple[str, str]] = []
         if self.spec.linux.net_devices:
-            from inclavare.linux import netdevices  # noqa: PLC0415  # few containers have one
+            from inclavare.oci import netdevices  # noqa: PLC0415  # few containers have one
 
             self.net_devices = netdevices.parse(self.spec, host_network=_joins_own_network(self.spec))
         self.layout = cgroups.read_layout()

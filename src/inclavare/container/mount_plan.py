@@ -14,6 +14,7 @@ from posixpath import normpath
 
 from inclavare.container.device_plan import DEFAULT_DEVICES, attach, make_devices
 from inclavare.container.facts import is_bind, source_path
+from inclavare.container.mount_rules import IN_PROC, LOCKED, MAGIC, OF_NAMESPACE
 from inclavare.container.plan import (
     CALL_CHECK_FS,
     CALL_MASK,
@@ -22,6 +23,8 @@ from inclavare.container.plan import (
     CALL_READ_ONLY,
     CALL_TMPFS,
     OUTSIDE_PROC,
+    TMPFS_COPY,
+    TMPFS_MODE,
     Plan,
     Slot,
 )
@@ -49,26 +52,6 @@ if TYPE_CHECKING:
     from inclavare.linux.mountflags import MountFlags
     from inclavare.oci.linux import Device
     from inclavare.oci.spec import Mount, Spec
-
-# Filesystems of a namespace: which, and where the host has its own. In a user namespace the kernel wants to see the
-# host's when proc and sysfs are mounted, so they are made before the pivot.
-OF_NAMESPACE = {"proc": ("pid", "/proc"), "sysfs": ("network", "/sys"), "mqueue": ("ipc", "/dev/mqueue")}
-MAGIC = {"proc": 0x9FA0, "sysfs": 0x6265_6572}  # linux/magic.h
-# What may be mounted in proc: files that tell of the machine, which nobody trusts (lxcfs).
-IN_PROC = (
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/loadavg",
-    "/proc/meminfo",
-    "/proc/net/dev",
-    "/proc/slabinfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/sys/crypto/fips_enabled",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/uptime",
-)
-LOCKED = "the host's mount has an option that a user namespace cannot take away (ro, nosuid, nodev, noexec or atime)"
 
 
 class CgroupMount:
@@ -307,8 +290,8 @@ class Root:
         destination = mount.destination
         tree = self._trees.get(f"mounts[{index}]")
         clean = normpath(destination)
-        keeps_mode = mount.type == "tmpfs" and tree is None and "mode=" not in flags.data
-        if not keeps_mode:
+        how = _tmpfs_how(mount, flags)
+        if tree is not None or not how:
             bind = is_bind(mount.type, mount.options)
             is_file = bind and not self._facts.sources[source_path(mount.source, self._bundle)]
             plan.add(
@@ -338,13 +321,16 @@ class Root:
             raise SpecError(f"mounts[{index}].type", f"{mount.destination} has neither a type nor the option bind")
         if flags.recursive_set or flags.recursive_clear:
             raise SpecError(f"mounts[{index}].options", "recursive options need a bind mount")
+        if flags.copy_up and mount.type != "tmpfs":
+            raise SpecError(f"mounts[{index}].options", "tmpcopyup needs a tmpfs")
         value = flags.set & ~k.MS_RDONLY if _late_read_only(mount, flags) else flags.set
         source, destination = plan.string(mount.source or mount.type), plan.string(mount.destination)
         data = plan.string(flags.data) if flags.data else 0
         words = f"mount {mount.type} on {mount.destination}"
-        if mount.type == "tmpfs" and "mode=" not in flags.data:
+        how = _tmpfs_how(mount, flags)
+        if how:
             refused = _in_proc(mount.destination)
-            plan.add(CALL_TMPFS, source, destination, value, data, words=words, sentences=refused)
+            plan.add(CALL_TMPFS, source, destination, value, data, how, words=words, sentences=refused)
         else:
             plan.add(SYS_MOUNT, source, destination, plan.string(mount.type), value, data, words=words)
 
@@ -442,6 +428,13 @@ def _late_read_only(mount: Mount, flags: MountFlags) -> bool:
         and not is_bind(mount.type, mount.options)
         and bool(flags.set & k.MS_RDONLY)
     )
+
+
+def _tmpfs_how(mount: Mount, flags: MountFlags) -> int:
+    """Tell what a tmpfs takes from the directory below, if it is not mounted again."""
+    if mount.type != "tmpfs" or flags.set & k.MS_REMOUNT:
+        return 0
+    return (0 if "mode=" in flags.data else TMPFS_MODE) | (TMPFS_COPY if flags.copy_up else 0)
 
 
 def _in_proc(destination: str) -> dict[int, str]:

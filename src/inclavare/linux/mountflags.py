@@ -83,8 +83,6 @@ _RECURSIVE = {
     "rsymfollow": (0, k.MOUNT_ATTR_NOSYMFOLLOW),
 }
 
-_UNSUPPORTED = ("tmpcopyup",)
-
 _ATTRIBUTES = (
     (k.MS_RDONLY, k.MOUNT_ATTR_RDONLY),
     (k.MS_NOSUID, k.MOUNT_ATTR_NOSUID),
@@ -101,13 +99,15 @@ class MountFlags:
     """Options of one mount.
 
     `set` and `clear` are MS_* flags, `propagation` MS_* values in the order to be applied, `recursive_set` and
-    `recursive_clear` MOUNT_ATTR_* values for the whole tree, `data` the filesystem's own options.
+    `recursive_clear` MOUNT_ATTR_* values for the whole tree, `data` the filesystem's own options. With
+    `copy_up` a tmpfs begins with what it hides.
     """
 
-    __slots__ = ("clear", "data", "propagation", "recursive_clear", "recursive_set", "set")
+    __slots__ = ("clear", "copy_up", "data", "propagation", "recursive_clear", "recursive_set", "set")
 
     def __init__(self) -> None:
         self.set = 0
+        self.copy_up = False
         self.clear = 0
         self.propagation: list[int] = []
         self.recursive_set = 0
@@ -133,8 +133,8 @@ def parse(options: list[str], *, bind: bool, path: str) -> MountFlags:
             set_, clear = _RECURSIVE[option]
             result.recursive_set = result.recursive_set & ~clear | set_
             result.recursive_clear = result.recursive_clear & ~set_ | clear
-        elif option in _UNSUPPORTED:
-            raise SpecError(f"{path}[{index}]", f"the mount option {option} is not supported yet")
+        elif option == "tmpcopyup" and not bind:
+            result.copy_up = True
         elif option:
             if bind:
                 raise SpecError(f"{path}[{index}]", f"a bind mount has no option {option!r}")

@@ -10,12 +10,7 @@ import _socket
 import os
 from struct import Struct
 
-from inclavare.errors import HostError, SpecError
-from inclavare.oci.reader import Members, join_path
-
-TYPE_CHECKING = False  # typing costs 7 ms
-if TYPE_CHECKING:
-    from inclavare.oci.spec import Spec
+from inclavare.errors import HostError
 
 # linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
 AF_NETLINK = 16
@@ -26,7 +21,6 @@ IFLA_IFNAME, IFLA_NET_NS_FD = 3, 28
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 IFA_F_PERMANENT = 0x80
 IFF_UP = 0x1
-NAME_MAX = 15
 MESSAGE_MAX = 1 << 16
 
 HEADER = Struct("<IHHII")  # struct nlmsghdr
@@ -34,26 +28,6 @@ LINK = Struct("<BxHiII")  # struct ifinfomsg
 ADDRESS = Struct("<BBBBI")  # struct ifaddrmsg
 ATTRIBUTE = Struct("<HH")  # struct rtattr
 NUMBER = Struct("<i")
-
-
-def parse(spec: Spec, *, host_network: bool) -> list[tuple[str, str]]:
-    """Give (name on the host, name in the container) of the devices to be moved. Raises SpecError."""
-    path = "linux.netDevices"
-    devices: list[tuple[str, str]] = []
-    raw = spec.linux.net_devices or {}
-    if raw and (spec.linux.namespace("network") is None or host_network):
-        raise SpecError(path, "unable to move network devices without a private NET namespace")
-    members = Members({"linux": {"netDevices": raw}}).child("linux").child("netDevices")
-    for host in raw:
-        where = join_path(path, host)
-        name = members.child(host).text("name") or host
-        for text in (host, name):
-            if not _is_name(text):
-                raise SpecError(where, f"{text!r} cannot be the name of a network device")
-        if name in [taken for _, taken in devices]:
-            raise SpecError(where, f"two devices are to be {name}")
-        devices.append((host, name))
-    return devices
 
 
 def move(devices: list[tuple[str, str]], pid: int, way: _socket.socket) -> None:
@@ -168,12 +142,3 @@ def _attribute(kind: int, content: bytes) -> bytes:
 
 def _aligned(size: int) -> int:
     return (size + 3) & ~3
-
-
-def _is_name(text: str) -> bool:
-    """Ask of a name what the kernel asks (dev_valid_name)."""
-    return (
-        0 < len(text.encode()) <= NAME_MAX
-        and text not in (".", "..")
-        and not any(char in "/:" or char.isspace() for char in text)
-    )

@@ -141,10 +141,9 @@ def test_a_bind_mount_has_no_filesystem_to_take_them() -> None:
     assert caught.value.path == "mounts[0].options[1]"
 
 
-@pytest.mark.parametrize("option", ["tmpcopyup"])
-def test_what_is_not_there_yet_is_refused_by_name(option: str) -> None:
-    with pytest.raises(SpecError, match=f"the mount option {option} is not supported yet"):
-        read("ro", option)
+def test_a_tmpfs_may_begin_with_what_it_hides() -> None:
+    assert read("tmpcopyup").copy_up
+    assert not read("ro").copy_up
 
 
 @given(options=st.lists(st.text()), bind=st.booleans())
