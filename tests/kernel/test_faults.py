@@ -121,7 +121,6 @@ def test_a_rune_killed_at_any_step_leaves_what_the_next_command_clears(rune: Run
         (("linux", "namespaces"), [{"type": "mount"}, {"type": "odd"}], "linux.namespaces[1].type"),
         (("linux", "intelRdt"), {"closID": "x"}, "linux.intelRdt"),
         (("linux", "sysctl"), {"vm.swappiness": "1"}, "linux.sysctl"),
-        (("hooks",), {"createContainer": [{"path": "/bin/true"}]}, "hooks.createContainer"),
     ],
 )
 def test_what_is_wrong_in_the_configuration_is_named(

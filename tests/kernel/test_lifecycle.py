@@ -324,7 +324,7 @@ def test_a_failed_prestart_hook_undoes_the_container(rune: Rune, bundle: Bundle)
     bundle.config["hooks"] = {"prestart": [hook]}
     result = rune.run(bundle)
     assert result.status == 1
-    assert "hook prestart[0] (/bin/sh) ended with status 3: no network" in result.error
+    assert "error running prestart hook #0 (/bin/sh): exit status 3, stdout: , stderr: no network" in result.error
     assert rune.leftovers() == []
 
 
@@ -332,4 +332,4 @@ def test_a_hook_that_takes_too_long_is_killed(rune: Rune, bundle: Bundle) -> Non
     bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]}
     result = rune.run(bundle)
     assert result.status == 1
-    assert "took longer than its timeout of 1 s" in result.error
+    assert "hook ran past specified timeout of 1.0s" in result.error

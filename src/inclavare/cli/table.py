@@ -120,6 +120,7 @@ COMMANDS = (
         ),
         mixed=False,
     ),
+    Command("features", "", 0, 0, "print what this rune can do (JSON)", (HELP,)),
     Command(
         "kill",
         "ID [SIGNAL]",

@@ -16,14 +16,14 @@ from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, sealed_program
 from inclavare.container.filter_cache import cached_filter, filter_key
 from inclavare.container.mount_plan import CgroupMount
-from inclavare.container.planner import SYNC_HOOKS, SYNC_MAP, SYNC_NET, SYNC_READY, Request, plan_create
+from inclavare.container.planner import SYNC_FILLED, SYNC_HOOKS, SYNC_MAP, SYNC_NET, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
 from inclavare.errors import HostError, InclavareError, InterruptError, SpecError, StateError
 from inclavare.linux import cgroup_limits, cgroups, process, seccomp
 from inclavare.linux.files import write_pid_file
 from inclavare.oci import jsontext, spec
 from inclavare.oci.ids import validate_id
-from inclavare.oci.state import SPEC_VERSION, hook_state
+from inclavare.oci.state import SPEC_VERSION
 from inclavare.oci.validate import validate
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -235,7 +235,7 @@ def build(prepared: Prepared, log: Log) -> Built:
                 from inclavare.linux import netdevices  # noqa: PLC0415  # few containers have one
 
                 netdevices.move(prepared.net_devices, run.pid, way)
-            _answer(sync, run, prepared, record)
+            _answer(sync, run, prepared, record, log)
 
         run.follow(answer, SYNC_READY, prepared.enclave.init_timeout_s if prepared.enclave is not None else None)
     except BaseException:
@@ -404,27 +404,27 @@ def _listen(record: Record) -> int:
         os.close(directory)
 
 
-def _answer(sync: int, run: Run, prepared: Prepared, record: Record) -> None:
+def _answer(sync: int, run: Run, prepared: Prepared, record: Record, log: Log) -> None:
     if sync == SYNC_MAP:
         write_mappings(run.pid, prepared.spec.linux.uid_mappings, prepared.spec.linux.gid_mappings)
     elif sync == SYNC_HOOKS:
-        state = hook_state(
-            container_id=record.id,
-            pid=run.pid,
-            status="creating",
-            bundle=record.bundle,
-            annotations=record.annotations,
-        )
         from inclavare.container import hooks  # noqa: PLC0415  # most containers have none
 
-        hooks.run_hooks("prestart", prepared.spec.hooks.prestart, state)
-        hooks.run_hooks("createRuntime", prepared.spec.hooks.create_runtime, state)
+        hooks.run_create_hooks(record, prepared.spec, run.pid)
+    elif sync == SYNC_FILLED:
+        from inclavare.container import inside_hooks  # noqa: PLC0415  # most containers have none
+
+        inside_hooks.create_container(record, prepared.spec, run.pid, log)
     elif sync == SYNC_READY:
         record.pid = run.pid
         record.start_time = process.start_time(run.pid) or 0
         record.save()
         if prepared.options.pid_file:
             write_pid_file(prepared.options.pid_file, run.pid)
+        if prepared.spec.hooks.start_container and not prepared.options.wait:
+            from inclavare.container import inside_hooks  # noqa: PLC0415  # most containers have none
+
+            inside_hooks.start_container(record, prepared.spec, log)
 
 
 def write_mappings(pid: int, uids: list[IDMapping], gids: list[IDMapping]) -> None:

@@ -1,7 +1,8 @@
 """Runs hooks in the runtime's namespaces: prestart, createRuntime, poststart, poststop.
 
-A hook gets the container's state on its standard input. Failure is an error of the caller's to handle: it stops a
-create, and is only a warning after the end. Hot path.
+A hook gets the container's state on its standard input. Its working directory is the bundle, its environment
+what it says. Failure is an error of the caller's to handle: it stops a create, and is only a warning after the start.
+Those that run in the container's namespaces are inside_hooks. Hot path.
 """
 
 from __future__ import annotations
@@ -12,51 +13,74 @@ import select
 from inclavare.container.executor import SIGNALS, sealed_memfd
 from inclavare.errors import HostError
 from inclavare.oci import jsontext
+from inclavare.oci.state import hook_state
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
-    from inclavare.oci.spec import Hook
+    from inclavare.container.store import Record
+    from inclavare.oci.spec import Hook, Spec
 
 OUTPUT_MAX = 4096
 
 
-def run_hooks(kind: str, hooks: list[Hook], state: dict[str, object]) -> None:
-    """Run hooks in order. Raises HostError, naming the hook, when one fails, cannot start or takes too long."""
+def run_hooks(kind: str, hooks: list[Hook], state: dict[str, object], first: int = 0) -> None:
+    """Run hooks in order, the first of which has the number `first`.
+
+    Raises HostError, naming the hook, when one fails, cannot start or takes too long.
+    """
     document = jsontext.dumps(state).encode()
-    for index, hook in enumerate(hooks):
-        _run(f"hook {kind}[{index}] ({hook.path})", hook, document)
+    for index, hook in enumerate(hooks, first):
+        _run(f"{kind} hook #{index} ({hook.path})", hook, document, str(state["bundle"]))
 
 
-def _run(name: str, hook: Hook, document: bytes) -> None:
+def run_create_hooks(record: Record, spec: Spec, pid: int) -> None:
+    """Run the hooks prestart and createRuntime of a container that waits for them. Raises as `run_hooks`."""
+    state = hook_state(
+        container_id=record.id, pid=pid, status="creating", bundle=record.bundle, annotations=record.annotations
+    )
+    run_hooks("prestart", spec.hooks.prestart, state)
+    run_hooks("createRuntime", spec.hooks.create_runtime, state)
+
+
+def finish(name: str, pid: int, timeout_s: int | None, out: int, error_out: int) -> None:
+    """Wait for a hook that writes to these memfds. Raises HostError, in runc's words, for all but success."""
+    status = _wait(pid, timeout_s)
+    if status is None:
+        raise HostError(f"error running {name}: hook ran past specified timeout of {timeout_s:.1f}s")
+    if status:
+        how = f"exit status {status}" if status > 0 else f"signal: {-status}"
+        said, complaint = (os.pread(fd, OUTPUT_MAX, 0).decode("utf-8", "replace") for fd in (out, error_out))
+        raise HostError(f"error running {name}: {how}, stdout: {said}, stderr: {complaint}")
+
+
+def _run(name: str, hook: Hook, document: bytes, bundle: str) -> None:
     state = sealed_memfd("rune-state", document)
     os.lseek(state, 0, os.SEEK_SET)
-    output = os.memfd_create("rune-hook-output", os.MFD_CLOEXEC)
+    out, error_out = (os.memfd_create(f"rune-hook-{which}", os.MFD_CLOEXEC) for which in ("stdout", "stderr"))
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:
         try:
+            os.chdir(bundle)
             pid = os.posix_spawn(
                 hook.path,
                 hook.args or [hook.path],
                 dict(entry.split("=", 1) for entry in hook.env if "=" in entry),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, state, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
+                    (os.POSIX_SPAWN_DUP2, out, 1),
+                    (os.POSIX_SPAWN_DUP2, error_out, 2),
                 ],
                 setsigmask=(),
                 setsigdef=SIGNALS,
             )
         except OSError as error:
-            raise HostError(f"{name} cannot be started: {error.strerror}") from error
-        status = _wait(pid, hook.timeout)
-        said = os.pread(output, OUTPUT_MAX, 0).decode("utf-8", "replace").strip()
+            raise HostError(f"error running {name}: cannot start it: {error.strerror}") from error
+        finally:
+            os.fchdir(here)
+        finish(name, pid, hook.timeout, out, error_out)
     finally:
-        os.close(state)
-        os.close(output)
-    if status is None:
-        raise HostError(f"{name} took longer than its timeout of {hook.timeout} s")
-    if status:
-        how = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
-        raise HostError(f"{name} {how}" + (f": {said}" if said else ""))
+        for fd in (state, out, error_out, here):
+            os.close(fd)
 
 
 def _wait(pid: int, timeout_s: int | None) -> int | None:

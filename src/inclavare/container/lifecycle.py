@@ -70,17 +70,32 @@ def start(record: Record, log: Log) -> None:
             raise StateError(f"cannot start container {record.id}: its process does not wait any more") from error
         raise
     try:
+        raw = record.read(store.CONFIG)
+        _run_start_hooks(record, raw, log)
         os.unlink(path)  # first: what is written can start one program only
         os.write(fifo, b"0")
     finally:
         os.close(fifo)
-    call_hooks(record, "poststart", "running", log)
+    call_hooks(record, "poststart", "running", log, raw)
 
 
-def call_hooks(record: Record, kind: str, now: str, log: Log) -> None:
+def _run_start_hooks(record: Record, raw: bytes, log: Log) -> None:
+    if b'"startContainer"' not in raw:
+        return
+    from inclavare.container import inside_hooks  # noqa: PLC0415  # most containers have no hooks
+    from inclavare.oci import jsontext, spec  # noqa: PLC0415
+
+    try:
+        inside_hooks.start_container(record, spec.parse(jsontext.loads(raw)), log)
+    except InclavareError:
+        end(record)
+        raise
+
+
+def call_hooks(record: Record, kind: str, now: str, log: Log, raw: bytes | None = None) -> None:
     """Run poststart or poststop hooks; a failure is logged (runtime.md "Lifecycle")."""
     try:
-        raw = record.read(store.CONFIG)
+        raw = record.read(store.CONFIG) if raw is None else raw
     except FileNotFoundError:
         return
     if f'"{kind}"'.encode() not in raw:
@@ -98,7 +113,11 @@ def call_hooks(record: Record, kind: str, now: str, log: Log) -> None:
             bundle=record.bundle,
             annotations=record.annotations,
         )
-        hooks.run_hooks(kind, listed, state)
+        for index, hook in enumerate(listed):
+            try:
+                hooks.run_hooks(kind, [hook], state, index)
+            except InclavareError as error:
+                log.warning(error.message)
     except InclavareError as error:
         log.warning(error.message)
 

@@ -65,7 +65,7 @@ class CgroupMount:
 
 
 class Root:
-    """The plan of a root filesystem, in the order of its calls: `open_sources`, `pivot`, `fill`, `finish`."""
+    """The plan of a root filesystem, in the order of its calls: `open_sources`, `enter`, `leave`, `fill`, `finish`."""
 
     __slots__ = (
         "_bundle",
@@ -138,17 +138,20 @@ class Root:
                     self._trees[device.path] = self._clone(device.path, recursive=False)
         self._masks = [self._clone("/dev/null", recursive=False, what=f" for {path}") for path in self._masked()]
 
-    def pivot(self) -> None:
-        """Make the rootfs the root and let the host's go."""
+    def enter(self) -> None:
+        """Make the rootfs a mount and the working directory."""
         plan = self._plan
         rootfs = plan.string(self._rootfs)
-        shares = self._spec.linux.rootfs_propagation not in (None, "rslave", "rprivate", "runbindable")
-        if shares:
+        if self._shares():
             from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
 
             rootfs_plan.separate(plan, self._facts.mounts, self._rootfs)
         plan.add(SYS_MOUNT, rootfs, rootfs, 0, k.MS_BIND | k.MS_REC, 0, words=f"bind the rootfs {self._rootfs}")
         plan.add(SYS_CHDIR, rootfs, words=f"enter {self._rootfs}")
+
+    def leave(self) -> None:
+        """Make the working directory, which is the rootfs, the root."""
+        plan = self._plan
         if self._no_pivot:
             from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
 
@@ -156,11 +159,14 @@ class Root:
             return
         here = plan.string(".")
         plan.add(SYS_PIVOT_ROOT, here, here, words="make it the root")
-        if shares:
+        if self._shares():
             words = "keep that from reaching the host"
             plan.add(SYS_MOUNT, 0, here, 0, k.MS_SLAVE | k.MS_REC, 0, words=words)
         plan.add(SYS_UMOUNT2, here, k.MNT_DETACH, words="let go of the host's root")
         plan.add(SYS_CHDIR, plan.string("/"), words="enter the root")
+
+    def _shares(self) -> bool:
+        return self._spec.linux.rootfs_propagation not in (None, "rslave", "rprivate", "runbindable")
 
     def fill(self) -> None:
         """Mount everything, make devices and links."""

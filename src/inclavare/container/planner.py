@@ -71,6 +71,7 @@ SYNC_MAP = 1  # the user namespace wants its mappings
 SYNC_HOOKS = 2  # the namespaces exist: prestart and createRuntime hooks
 SYNC_READY = 3  # all is set up
 SYNC_NET = 4  # the network namespace wants its devices
+SYNC_FILLED = 5  # the root is filled, not yet pivoted: createContainer hooks
 
 NAMESPACES = {
     "user": k.CLONE_NEWUSER,
@@ -222,8 +223,14 @@ def plan_create(request: Request) -> Plan:
     root.open_sources()
     if spec.hooks.prestart or spec.hooks.create_runtime:
         plan.add(CALL_SYNC, SYNC_HOOKS, words="wait for the hooks prestart and createRuntime")
-    root.pivot()
-    root.fill()
+    if spec.hooks.create_container:
+        from inclavare.container import inside_hooks  # noqa: PLC0415  # most containers have none
+
+        inside_hooks.fill_first(plan, root, request.rootfs)
+    else:
+        root.enter()
+        root.leave()
+        root.fill()
     if request.console_fd >= 0:
         add_console(plan, request.console_fd, process, CONSOLE_BIND)
     root.finish()

@@ -143,6 +143,11 @@ def parse(options: list[str], *, bind: bool, path: str) -> MountFlags:
     return result
 
 
+def known() -> list[str]:
+    """Give the options that are not left to the filesystem, sorted."""
+    return sorted([*_FLAGS, *PROPAGATION, *_RECURSIVE])
+
+
 def attributes(flags: int) -> int:
     """Give the MOUNT_ATTR_* values for those MS_* flags that a single mount has (not its filesystem)."""
     result = 0

@@ -80,6 +80,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": k.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
+IGNORED_FLAGS = k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # of notifications, and the kernel refuses it without
 
 # linux/net.h and linux/ipc.h: what i386 also calls by a number in the first argument of socketcall(2) or ipc(2).
 MULTIPLEXED = {
@@ -145,7 +146,7 @@ def filter_flags(profile: Seccomp) -> int:
     bits = 0
     for flag in profile.flags:
         bits |= FLAGS[flag]
-    return bits & ~k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # of notifications, and the kernel refuses it without
+    return bits & ~IGNORED_FLAGS
 
 
 def _return_value(action: str, errno_ret: int | None) -> int:

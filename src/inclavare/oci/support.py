@@ -33,8 +33,6 @@ _OF_RESOURCES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("hooks.createContainer", ("hooks", "create_container"), ()),
-    ("hooks.startContainer", ("hooks", "start_container"), ()),
     ("linux.namespaces[].type", ("linux", "namespaces", "type"), ("time",)),
     ("linux.timeOffsets", ("linux", "time_offsets"), ()),
     ("linux.mountLabel", ("linux", "mount_label"), ()),
@@ -46,6 +44,13 @@ _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("linux.seccomp.listenerPath", ("linux", "seccomp", "listener_path"), ()),
     ("linux.seccomp.listenerMetadata", ("linux", "seccomp", "listener_metadata"), ()),
 )
+
+
+def unsupported() -> set[str]:
+    """Give the JSON paths of what is refused, with [] for every item."""
+    paths = {f"process.{path}" for path, _, _ in _OF_PROCESS}
+    paths |= {f"linux.resources.{path}" for path, _, _ in _OF_RESOURCES}
+    return paths | {path for path, _, _ in _OF_SPEC}
 
 
 def refuse_unsupported(spec: Spec) -> None:

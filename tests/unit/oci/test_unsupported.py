@@ -16,8 +16,6 @@ UNSUPPORTED = [
     "process.scheduler",
     "process.ioPriority",
     "process.execCPUAffinity",
-    "hooks.createContainer",
-    "hooks.startContainer",
     "linux.timeOffsets",
     "linux.mountLabel",
     "linux.intelRdt",

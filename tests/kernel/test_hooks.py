@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+
+from tests.kernel.conftest import Bundle, Rune
+
+
+def hook(script: str, **more: object) -> dict[str, object]:
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], **more}
+
+
+def test_a_create_container_hook_sees_the_host_and_the_mounts_at_the_rootfs(rune: Rune, bundle: Bundle) -> None:
+    notes = bundle.path / "notes"
+    script = f"(cat; echo; pwd; readlink /proc/self/ns/mnt; ls -d {bundle.path}/rootfs/proc/1; env) > {notes}"
+    bundle.config["hooks"] = {"createContainer": [hook(script, env=["ONLY=this"])]}
+    bundle.shell("readlink /proc/self/ns/mnt")
+    result = rune.run(bundle)
+    assert result.status == 0, result.error
+    state, cwd, mount_namespace, process, *env = notes.read_text().splitlines()
+    told = json.loads(state)
+    assert (told["status"], told["pid"], told["bundle"]) == ("creating", 1, str(bundle.path))
+    assert cwd == str(bundle.path / "rootfs")
+    assert mount_namespace == result.out.strip()
+    assert process == f"{bundle.path}/rootfs/proc/1"
+    assert {entry.partition("=")[0] for entry in env} <= {"ONLY", "PWD", "OLDPWD", "SHLVL", "_"}
+
+
+def test_what_a_create_container_hook_mounts_is_in_the_container(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {
+        "createContainer": [hook(f"mount -t tmpfs -o size=12k mine {bundle.path}/rootfs/tmp", env=["PATH=/bin:/sbin"])]
+    }
+    bundle.shell("cat /proc/mounts; ls /")
+    result = rune.run(bundle)
+    assert "mine /tmp tmpfs" in result.out, result.error
+    assert str(bundle.path) not in result.out
+
+
+def test_a_failed_create_container_hook_undoes_the_container(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"createContainer": [hook("true"), hook("echo no >&2; exit 4")]}
+    result = rune.run(bundle)
+    assert result.status == 1
+    assert "error running createContainer hook #1 (/bin/sh): exit status 4, stdout: , stderr: no" in result.error
+    assert rune.leftovers() == []
+
+
+def test_a_create_container_hook_that_takes_too_long_is_killed(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"createContainer": [hook("exec sleep 60", env=["PATH=/bin"], timeout=1)]}
+    assert "hook ran past specified timeout of 1.0s" in rune.run(bundle).error
+
+
+def test_a_start_container_hook_is_the_images_with_the_rights_of_the_process(rune: Rune, bundle: Bundle) -> None:
+    (bundle.path / "rootfs/tmp").chmod(0o777)
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    bundle.process["cwd"] = "/tmp"
+    bundle.config["hooks"] = {
+        "startContainer": [hook("(cat; echo; /bin/id -u; pwd; /bin/cat /proc/self/status)>/tmp/n")]
+    }
+    bundle.config["hooks"]["startContainer"][0]["env"] = ["PATH=/bin"]
+    bundle.shell("cat /tmp/n; echo ---; cat /proc/self/status")
+    result = rune.run(bundle)
+    assert result.status == 0, result.error
+    hooked, _, program = result.out.partition("---")
+    state, uid, cwd, *_ = hooked.splitlines()
+    assert (json.loads(state)["status"], json.loads(state)["pid"], uid, cwd) == ("created", 1, "1000", "/tmp")
+    rights = ("CapEff", "CapBnd", "CapPrm", "NoNewPrivs", "Seccomp:")
+    assert [line for line in hooked.splitlines() if line.startswith(rights)] == [
+        line for line in program.splitlines() if line.startswith(rights)
+    ]
+
+
+def test_start_container_hooks_run_at_start_and_not_at_create(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"startContainer": [hook("echo hooked > /tmp/n")]}
+    bundle.shell("cat /tmp/n")
+    rune.create(bundle)
+    assert not (bundle.path / "rootfs/tmp/n").exists()
+    assert rune("start", "c").status == 0
+    rune.wait_for("stopped")
+    assert rune.out == "hooked\n"
+
+
+def test_a_failed_start_container_hook_stops_the_container(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"startContainer": [hook("exit 5")]}
+    bundle.shell("echo ran")
+    rune.create(bundle)
+    result = rune("start", "c")
+    assert "error running startContainer hook #0 (/bin/sh): exit status 5" in result.error
+    assert rune.state()["status"] == "stopped"
+    assert rune.out == ""
+
+
+def test_a_failed_poststart_hook_is_a_warning_and_the_next_runs(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"poststart": [hook("exit 6"), hook("pwd > notes")]}
+    result = rune.run(bundle)
+    assert result.status == 0
+    assert (bundle.path / "notes").read_text().strip() == str(bundle.path)
