@@ -79,7 +79,38 @@ _DRY_RUN = Option("dry-run", "flag", "print the plan, every step in order, and c
 _NO_KEYRING = Option("no-new-keyring", "flag", "stay in the caller's session keyring")
 _NO_PIVOT = Option("no-pivot", "flag", "enter the root by a move, where pivot_root cannot (an initramfs)")
 
+_IMAGE = (
+    Option("image-path", "value", "directory of the image (default: ./checkpoint)", metavar="DIR"),
+    Option("work-path", "value", "directory of CRIU's log (default: the image's)", metavar="DIR"),
+    Option("tcp-established", "flag", "with open TCP connections"),
+    Option("ext-unix-sk", "flag", "with unix sockets that lead out of the container"),
+    Option("shell-job", "flag", "with a terminal that is not the container's own"),
+    Option("file-locks", "flag", "with file locks"),
+    Option("manage-cgroups-mode", "value", "soft, full, strict or ignore", metavar="MODE"),
+    Option("empty-ns", "list", "do not restore what is in this namespace: network", metavar="NAMESPACE"),
+    Option("lazy-pages", "flag", "fetch memory when it is used"),
+    Option("auto-dedup", "flag", "drop from older images what a newer one has"),
+)
+
 COMMANDS = (
+    Command(
+        "checkpoint",
+        "ID",
+        1,
+        1,
+        "write a running container to an image (CRIU), and end it",
+        (
+            *_IMAGE,
+            Option("parent-path", "value", "an earlier image, seen from the new one", metavar="DIR"),
+            Option("pre-dump", "flag", "write its memory only, and leave it running"),
+            Option("leave-running", "flag", "do not end it"),
+            Option("page-server", "value", "send its memory to this server", metavar="ADDRESS:PORT"),
+            Option("status-fd", "value", "write a zero byte to FD when lazy pages can be fetched", metavar="FD"),
+            Option("tcp-skip-in-flight", "flag", "without TCP connections that are still being opened"),
+            Option("link-remap", "flag", "link files again that have lost their names"),
+            HELP,
+        ),
+    ),
     Command(
         "create",
         "ID",
@@ -148,6 +179,26 @@ COMMANDS = (
         1,
         "list a container's processes",
         (Option("format", "value", "table (default) or json", "f", "FORMAT"), HELP),
+    ),
+    Command(
+        "restore",
+        "ID",
+        1,
+        1,
+        "make a container of an image (CRIU)",
+        (
+            _BUNDLE,
+            _CONSOLE_SOCKET,
+            _PID_FILE,
+            *_IMAGE,
+            Option("detach", "flag", "do not wait for its end", "d"),
+            Option("no-pivot", "flag", "no effect: CRIU makes the root"),
+            Option("no-subreaper", "flag", "no effect: rune adopts nobody"),
+            Option("tcp-close", "flag", "close TCP connections"),
+            Option("lsm-profile", "value", "another security profile", metavar="TYPE:NAME"),
+            Option("lsm-mount-context", "value", "another SELinux context of mounts", metavar="CONTEXT"),
+            HELP,
+        ),
     ),
     Command(
         "run",

@@ -176,22 +176,22 @@ def undo_on_signals() -> None:
 def build(prepared: Prepared, log: Log) -> Built:
     """Make the container. On failure nothing of it is left."""
     options = prepared.options
-    record = _reserve(prepared)
+    record = reserve(prepared)
     opened: list[int] = []
     master = -1
     scope: Scope | None = None
     try:
         cgroups.check_unused(prepared.paths)
-        _record(record, prepared)
-        limits = _limits(prepared) if prepared.paths else []
+        note(record, prepared)
+        settings = _limits(prepared) if prepared.paths else []
         if prepared.unit is not None:
             from inclavare.container.scope import Scope  # noqa: PLC0415  # only for systemd's driver
 
-            scope = Scope(prepared.unit, record, limits)
+            scope = Scope(prepared.unit, record, settings)
         cgroups.create(prepared.layout, prepared.paths)
-        cgroups.apply(prepared.paths, limits)
+        cgroups.apply(prepared.paths, settings)
         request = prepared.request()
-        request.filter = _filter(prepared, record)
+        request.filter = load_filter(prepared, record)
         request.cgroup_fds = cgroups.open_join_fds(prepared.paths)
         opened += [fd for _, fd in request.cgroup_fds]
         if request.device_filter:
@@ -244,7 +244,7 @@ def build(prepared: Prepared, log: Log) -> Built:
         for fd in (*opened, master):
             if fd >= 0:
                 os.close(fd)
-        _undo(record, options, log)
+        undo(record, options, log)
         raise
     return Built(record, run.pid, master)
 
@@ -320,7 +320,7 @@ def _check_idmapped(prepared: Prepared) -> list[int]:
     return []
 
 
-def _reserve(prepared: Prepared) -> Record:
+def reserve(prepared: Prepared) -> Record:
     """Reserve the id, after clearing away what a killed rune left under it."""
     try:
         return store.create(prepared.options.root, prepared.id)
@@ -333,7 +333,8 @@ def _reserve(prepared: Prepared) -> Record:
         return store.create(prepared.options.root, prepared.id)
 
 
-def _record(record: Record, prepared: Prepared) -> None:
+def note(record: Record, prepared: Prepared) -> None:
+    """Fill in and save the record of a container that is being made."""
     record.oci_version = SPEC_VERSION
     record.bundle = prepared.bundle
     record.rootfs = prepared.rootfs
@@ -358,10 +359,8 @@ def _place(prepared: Prepared) -> tuple[Unit | None, dict[str, str]]:
 
 
 def _limits(prepared: Prepared) -> list[cgroup_limits.Setting]:
-    resources = prepared.spec.linux.resources
-    if prepared.layout.is_v2:
-        return cgroup_limits.v2_settings(resources)
-    return cgroup_limits.v1_settings(resources)
+    settings = cgroup_limits.v2_settings if prepared.layout.is_v2 else cgroup_limits.v1_settings
+    return settings(prepared.spec.linux.resources)
 
 
 def _compile(document: Spec) -> Filter | None:
@@ -369,7 +368,8 @@ def _compile(document: Spec) -> Filter | None:
     return Filter(seccomp.compile_filter(profile), seccomp.filter_flags(profile)) if profile is not None else None
 
 
-def _filter(prepared: Prepared, record: Record) -> Filter | None:
+def load_filter(prepared: Prepared, record: Record) -> Filter | None:
+    """Give the seccomp filter, and note which it is."""
     profile = prepared.spec.linux.seccomp
     if profile is None:
         return None
@@ -445,7 +445,7 @@ def _write_mapping(path: str, mappings: list[IDMapping]) -> None:
         raise HostError(f"cannot write the mappings {lines.strip()!r} to {path}: {error.strerror}") from error
 
 
-def _undo(record: Record, options: Options, log: Log) -> None:
+def undo(record: Record, options: Options, log: Log) -> None:
     """Remove what was made; what cannot be removed is said, and does not hide the first error."""
     try:
         lifecycle.clean_up(record)

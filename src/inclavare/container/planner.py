@@ -182,7 +182,7 @@ def plan_create(request: Request) -> Plan:
     if userns:
         root.open_idmapped()
     if request.device_filter:
-        _attach_device_filter(plan, request)
+        attach_device_filter(plan, request)
     _join(plan, joined)
     add_clone(plan, flags & ~k.CLONE_NEWCGROUP)
     add_death_signal(plan)
@@ -213,7 +213,7 @@ def plan_create(request: Request) -> Plan:
         )
     _set_names(plan, spec)
     if flags & k.CLONE_NEWNET:
-        _raise_loopback(plan)
+        raise_loopback(plan)
     if request.net_fd >= 0:
         _send_netlink(plan, request.net_fd)
     write_settings(plan, spec.linux.sysctl, process)
@@ -264,8 +264,8 @@ def add_console(plan: Plan, socket: int, process: Process, flags: int) -> None:
     plan.add(CALL_CONSOLE, socket, window, process.user.uid, flags, words="open the terminal")
 
 
-def _attach_device_filter(plan: Plan, request: Request) -> None:
-    """In cgroup v2 devices are judged by a BPF program; the executor loads it, for the planner has no system calls."""
+def attach_device_filter(plan: Plan, request: Request) -> None:
+    """Plan the device filter: in cgroup v2 a BPF program. The executor loads it, the planner has no system calls."""
     from inclavare.linux import device_filter  # noqa: PLC0415  # only cgroup v2 needs it
 
     count = len(request.device_filter) // 8
@@ -333,8 +333,8 @@ def _set_names(plan: Plan, spec: Spec) -> None:
         )
 
 
-def _raise_loopback(plan: Plan) -> None:
-    """A new network namespace has a loopback device that is down."""
+def raise_loopback(plan: Plan) -> None:
+    """Plan what a new network namespace needs: it has a loopback device that is down."""
     request = plan.data(b"lo".ljust(16, b"\0") + (k.IFF_UP | k.IFF_RUNNING).to_bytes(2, "little") + bytes(22))
     fd = plan.take(SYS_SOCKET, k.AF_INET, k.SOCK_DGRAM | k.SOCK_CLOEXEC, 0, words="open a socket")
     plan.add(SYS_IOCTL, fd, k.SIOCSIFFLAGS, request, words="raise the loopback device")
