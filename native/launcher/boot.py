@@ -108,6 +108,7 @@ def make_os():
     module = MODULES["os"] = ModuleType("os")
     place = module.__dict__
     place.update({name: value for name, value in posix.__dict__.items() if not name.startswith("__")})
+    del place["environ"]  # of bytes; that of os is one of the things that take time
     place.update(name="posix", sep="/", SEEK_SET=0, SEEK_CUR=1, SEEK_END=2)
 
     def getenv(key, default=None):

@@ -151,6 +151,18 @@ COMMANDS = (
         ),
         mixed=False,
     ),
+    Command(
+        "events",
+        "ID",
+        1,
+        1,
+        "print what a container uses, and when it runs out of memory (JSON)",
+        (
+            Option("interval", "value", "time between statistics (default: 5s)", metavar="TIME"),
+            Option("stats", "flag", "print the statistics once, and end"),
+            HELP,
+        ),
+    ),
     Command("features", "", 0, 0, "print what this rune can do (JSON)", (HELP,)),
     Command(
         "kill",
@@ -172,6 +184,7 @@ COMMANDS = (
             HELP,
         ),
     ),
+    Command("pause", "ID", 1, 1, "stop all processes of a container where they are", (HELP,)),
     Command(
         "ps",
         "ID",
@@ -200,6 +213,7 @@ COMMANDS = (
             HELP,
         ),
     ),
+    Command("resume", "ID", 1, 1, "let a paused container go on", (HELP,)),
     Command(
         "run",
         "ID",
@@ -233,6 +247,35 @@ COMMANDS = (
     ),
     Command("start", "ID", 1, 1, "let a created container run", (HELP,)),
     Command("state", "ID", 1, 1, "print a container's state (JSON)", (HELP,)),
+    Command(
+        "update",
+        "ID",
+        1,
+        1,
+        "change the limits of a container",
+        (
+            Option("resources", "value", "take them from FILE, - for stdin (JSON)", "r", "FILE"),
+            Option("blkio-weight", "value", "weight of its I/O, 10 to 1000", metavar="N"),
+            Option("cpu-period", "value", "period of --cpu-quota, in microseconds", metavar="US"),
+            Option("cpu-quota", "value", "time in each period, in microseconds; -1: no limit", metavar="US"),
+            Option("cpu-burst", "value", "time it may use ahead, in microseconds", metavar="US"),
+            Option("cpu-share", "value", "its share of a busy CPU, 2 to 262144", metavar="N"),
+            Option("cpu-rt-period", "value", "period of --cpu-rt-runtime, in microseconds", metavar="US"),
+            Option("cpu-rt-runtime", "value", "real-time in each period, in microseconds", metavar="US"),
+            Option("cpu-idle", "value", "1: only where nothing else wants the CPU; 0", metavar="N"),
+            Option("cpuset-cpus", "value", "CPUs it may use, such as 0-3,7", metavar="LIST"),
+            Option("cpuset-mems", "value", "memory nodes it may use", metavar="LIST"),
+            Option("memory", "value", "limit of memory, such as 64M; -1: none", metavar="SIZE"),
+            Option("memory-reservation", "value", "memory it may keep when memory is short", metavar="SIZE"),
+            Option("memory-swap", "value", "limit of memory and swap together; -1: none", metavar="SIZE"),
+            Option("kernel-memory", "value", "has no effect: kernels do not limit it any more", metavar="SIZE"),
+            Option("kernel-memory-tcp", "value", "has no effect: kernels do not limit it any more", metavar="SIZE"),
+            Option("pids-limit", "value", "number of tasks; -1: no limit", metavar="N"),
+            Option("l3-cache-schema", "value", "share of the L3 cache (resctrl)", metavar="TEXT"),
+            Option("mem-bw-schema", "value", "share of the memory's bandwidth (resctrl)", metavar="TEXT"),
+            HELP,
+        ),
+    ),
 )
 
 

@@ -71,8 +71,13 @@ def device_rules(resources: Resources) -> list[Device]:
 
 
 def v1_settings(resources: Resources) -> list[Setting]:
-    """Give the settings for cgroup v1. The group is new: limits only go down."""
-    settings = _v1_devices(resources)
+    """Give the settings for cgroup v1, devices included."""
+    return _v1_devices(resources) + v1_limits(resources)
+
+
+def v1_limits(resources: Resources) -> list[Setting]:
+    """Give all settings for cgroup v1 but those of devices. The group is new: limits only go down."""
+    settings: list[Setting] = []
     memory, cpu = resources.memory, resources.cpu
     for value, file in (
         (memory.reservation, "memory.soft_limit_in_bytes"),
@@ -97,6 +102,10 @@ def v1_settings(resources: Resources) -> list[Setting]:
     settings += _cpuset(cpu)
     if resources.pids.limit:
         settings.append(("pids", "pids.max", str(resources.pids.limit) if resources.pids.limit > 0 else "max"))
+    if resources.has_rare:
+        from inclavare.linux import device_limits  # noqa: PLC0415  # few containers have them
+
+        settings += device_limits.v1_settings(resources)
     return settings
 
 
@@ -130,6 +139,10 @@ def v2_settings(resources: Resources) -> list[Setting]:
     settings += _cpuset(cpu)
     if resources.pids.limit:
         settings.append(("pids", "pids.max", _or_max(resources.pids.limit)))
+    if resources.has_rare:
+        from inclavare.linux import device_limits  # noqa: PLC0415  # few containers have them
+
+        settings += device_limits.v2_settings(resources)
     return settings
 
 

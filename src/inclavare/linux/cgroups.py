@@ -134,14 +134,22 @@ def apply(paths: dict[str, str], settings: list[tuple[str, str, str]]) -> None:
     """Write (controller, file, value) settings. Raises HostError, naming the file, for what cannot be set."""
     writes: list[tuple[str, list[str]]] = []  # in order; what follows itself, as device rules do, is opened once
     for controller, file, value in settings:
-        path = _path_of(paths, controller)
+        path = path_of(paths, controller)
         if path is None:
             raise HostError(f"cannot set {file}: the host has no {controller} cgroup controller")
+        if "|" in file:
+            file, value = choose_file(path, file, value)  # noqa: PLW2901  # the same setting
         if not writes or writes[-1][0] != f"{path}/{file}":
             writes.append((f"{path}/{file}", []))
         writes[-1][1].append(value)
     for name, values in writes:
         write(name, *values)
+
+
+def choose_file(path: str, files: str, values: str) -> tuple[str, str]:
+    """Give the first of the files (joined by "|") that is there, or the last, and the value for it."""
+    pairs = list(zip(files.split("|"), values.split("|"), strict=True))
+    return next((pair for pair in pairs if os.path.exists(f"{path}/{pair[0]}")), pairs[-1])
 
 
 def write(path: str, *values: str) -> None:
@@ -174,7 +182,7 @@ def open_join_fds(paths: dict[str, str]) -> list[tuple[str, int]]:
 
 def processes(paths: dict[str, str]) -> list[int]:
     """Give the pids in a container's groups and below them, sorted."""
-    path = _path_of(paths, "devices") or next(iter(paths.values()), None)
+    path = path_of(paths, "devices") or next(iter(paths.values()), None)
     if path is None:
         return []
     pids: set[int] = set()
@@ -203,8 +211,19 @@ def is_frozen(paths: dict[str, str]) -> bool:
     """Tell whether the container is paused."""
     if UNIFIED in paths:
         return _read(f"{paths[UNIFIED]}/cgroup.freeze") == "1"
-    path = _path_of(paths, "freezer")
+    path = path_of(paths, "freezer")
     return path is not None and _read(f"{path}/freezer.state") in ("FROZEN", "FREEZING")
+
+
+def freeze(paths: dict[str, str]) -> None:
+    """Ask the kernel to stop all processes in the groups. Raises HostError where it cannot."""
+    if UNIFIED in paths:
+        write(f"{paths[UNIFIED]}/cgroup.freeze", "1")
+        return
+    path = path_of(paths, "freezer")
+    if path is None:
+        raise HostError("cannot pause: the host has no freezer cgroup controller")
+    write(f"{path}/freezer.state", "FROZEN")
 
 
 def thaw(paths: dict[str, str]) -> None:
@@ -213,7 +232,7 @@ def thaw(paths: dict[str, str]) -> None:
         if UNIFIED in paths:
             write(f"{paths[UNIFIED]}/cgroup.freeze", "0")
         else:
-            write(f"{_path_of(paths, 'freezer')}/freezer.state", "THAWED")
+            write(f"{path_of(paths, 'freezer')}/freezer.state", "THAWED")
 
 
 def _inside(root: str, own: str) -> str:
@@ -240,7 +259,8 @@ def _unescape(path: str) -> str:
     return path
 
 
-def _path_of(paths: dict[str, str], controller: str) -> str | None:
+def path_of(paths: dict[str, str], controller: str) -> str | None:
+    """Give the directory where a controller's files are; None where the host has no such controller."""
     if UNIFIED in paths:
         return paths[UNIFIED]
     for name, path in paths.items():

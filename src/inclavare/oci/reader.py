@@ -63,6 +63,14 @@ class Members:
         """Tell whether the object has no members (left to read)."""
         return not self._left
 
+    def has(self, name: str) -> bool:
+        """Tell whether a member is there and neither null nor empty."""
+        return bool(self._left.get(name))
+
+    def names(self) -> list[str]:
+        """Give the names of all members (left to read)."""
+        return list(self._left)
+
     def end(self) -> None:
         """Declare that all known members were read; the others are unknown."""
         for name in self._left:

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from inclavare.oci.reader import INT64_MAX, INT64_MIN, UINT64_MAX, Members, show
 
+TYPE_CHECKING = False  # typing costs 7 ms
+if TYPE_CHECKING:
+    from inclavare.oci.device_limits import BlockIO, Network
+
 _ALL_DEVICES = -1  # what engines write for a major or minor of `*`
 
 
@@ -105,15 +109,16 @@ class DeviceRule:
 class Resources:
     """All cgroup limits.
 
-    `block_io`, `network`, `rdma` and `hugepage_limits` are raw JSON. `unknown` and `warnings` are those of the whole
-    document (see Members).
+    `has_rare` tells whether there are limits that linux/device_limits.py makes settings of. `hugepages` and `rdma` are
+    as oci/device_limits.py reads them. `unknown` and `warnings` are those of the whole document (see Members).
     """
 
     __slots__ = (
         "block_io",
         "cpu",
         "devices",
-        "hugepage_limits",
+        "has_rare",
+        "hugepages",
         "memory",
         "network",
         "pids",
@@ -129,13 +134,30 @@ class Resources:
         self.cpu: CPU = CPU(members.child("cpu"))
         self.pids: Pids = Pids(members.child("pids"))
         self.unified: dict[str, str] = members.mapping("unified")
-        self.block_io: dict[str, object] | None = members.raw_object("blockIO")
-        self.network: dict[str, object] | None = members.raw_object("network")
-        self.rdma: dict[str, object] | None = members.raw_object("rdma")
-        self.hugepage_limits: list[object] = members.raw_list("hugepageLimits")
+        self.block_io: BlockIO | None = None
+        self.network: Network | None = None
+        self.rdma: list[tuple[str, int | None, int | None]] = []
+        self.hugepages: list[tuple[str, int]] = []
+        self.has_rare = bool(self.unified or self.cpu.realtime_runtime or self.cpu.realtime_period)
+        self._read_rare(members)
         self.unknown: list[str] = members.unknown
         self.warnings: list[str] = members.warnings
         members.end()
+
+    def _read_rare(self, members: Members) -> None:
+        found = [name for name in ("blockIO", "network", "rdma", "hugepageLimits") if members.has(name)]
+        if found:
+            from inclavare.oci import device_limits  # noqa: PLC0415  # few containers have them
+
+            self.has_rare = True
+            self.block_io = device_limits.BlockIO(members.child("blockIO"))
+            self.network = device_limits.Network(members.child("network"))
+            self.hugepages = device_limits.hugepage_limits(members)
+            self.rdma = device_limits.rdma_limits(members)
+        else:
+            for name in ("blockIO", "network", "rdma"):
+                members.child(name)
+            members.children("hugepageLimits")
 
 
 def _swappiness(members: Members) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from inclavare.errors import SpecError
 from inclavare.oci.process import Process
 from inclavare.oci.reader import show
-from inclavare.oci.resources import Resources
 from inclavare.oci.spec import Spec
 
 # Entries: JSON path, attributes that lead there, values refused (none given: any value that is set).
@@ -20,16 +19,6 @@ _OF_PROCESS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("scheduler", ("scheduler",), ()),
     ("ioPriority", ("io_priority",), ()),
     ("execCPUAffinity", ("exec_cpu_affinity",), ()),
-)
-
-_OF_RESOURCES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("blockIO", ("block_io",), ()),
-    ("network", ("network",), ()),
-    ("rdma", ("rdma",), ()),
-    ("hugepageLimits", ("hugepage_limits",), ()),
-    ("unified", ("unified",), ()),
-    ("cpu.realtimeRuntime", ("cpu", "realtime_runtime"), ()),
-    ("cpu.realtimePeriod", ("cpu", "realtime_period"), ()),
 )
 
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -49,7 +38,6 @@ _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 def unsupported() -> set[str]:
     """Give the JSON paths of what is refused, with [] for every item."""
     paths = {f"process.{path}" for path, _, _ in _OF_PROCESS}
-    paths |= {f"linux.resources.{path}" for path, _, _ in _OF_RESOURCES}
     return paths | {path for path, _, _ in _OF_SPEC}
 
 
@@ -60,7 +48,6 @@ def refuse_unsupported(spec: Spec) -> None:
             raise SpecError(name, f"is not supported: {name} is for another platform than Linux")
     refuse_unsupported_process(spec.process, "process.")
     _refuse(spec, _OF_SPEC, "")
-    refuse_unsupported_resources(spec.linux.resources, "linux.resources.")
     # Pivoting in a mount namespace that others use would take their root from under them.
     if spec.linux.namespace("mount") is None:
         raise SpecError(
@@ -73,11 +60,6 @@ def refuse_unsupported(spec: Spec) -> None:
 def refuse_unsupported_process(process: Process, prefix: str = "") -> None:
     """Raise SpecError for the first thing a process asks for that this release cannot do; paths begin with `prefix`."""
     _refuse(process, _OF_PROCESS, prefix)
-
-
-def refuse_unsupported_resources(resources: Resources, prefix: str = "") -> None:
-    """Raise SpecError for the first limit that this release cannot set; paths begin with `prefix`."""
-    _refuse(resources, _OF_RESOURCES, prefix)
 
 
 def _refuse(value: object, table: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...], prefix: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from inclavare.errors import SpecError
 from inclavare.linux.cgroup_limits import ALWAYS_ALLOWED, device_rules, v1_settings, v2_settings, weight_of
+from inclavare.linux.device_limits import io_weight
 from inclavare.oci.spec import parse_resources
 
 GIB = 1 << 30
@@ -133,3 +134,94 @@ def test_device_rules_are_written_in_their_order() -> None:
         ("devices.allow", "c 10:229 rw"),
         ("devices.allow", "b 8:* r"),
     ]
+
+
+RATE = {"major": 8, "minor": 16, "rate": 1000}
+
+
+@pytest.mark.parametrize(
+    ("resources", "of_v1", "of_v2"),
+    [
+        (
+            {"blockIO": {"weight": 500}},
+            [("blkio.weight|blkio.bfq.weight", "500|500")],
+            [("io.bfq.weight|io.weight", "500|default 4950")],
+        ),
+        (
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 10}]}},
+            [("blkio.weight_device|blkio.bfq.weight_device", "8:0 10|8:0 10")],
+            [("io.bfq.weight|io.weight", "8:0 10|8:0 1")],
+        ),
+        (
+            {"blockIO": {"throttleReadBpsDevice": [RATE], "throttleWriteBpsDevice": [RATE]}},
+            [("blkio.throttle.read_bps_device", "8:16 1000"), ("blkio.throttle.write_bps_device", "8:16 1000")],
+            [("io.max", "8:16 rbps=1000"), ("io.max", "8:16 wbps=1000")],
+        ),
+        (
+            {"blockIO": {"throttleReadIOPSDevice": [RATE], "throttleWriteIOPSDevice": [RATE]}},
+            [("blkio.throttle.read_iops_device", "8:16 1000"), ("blkio.throttle.write_iops_device", "8:16 1000")],
+            [("io.max", "8:16 riops=1000"), ("io.max", "8:16 wiops=1000")],
+        ),
+        (
+            {"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}, {"pageSize": "1GB", "limit": 0}]},
+            [("hugetlb.2MB.limit_in_bytes", "4194304"), ("hugetlb.1GB.limit_in_bytes", "0")],
+            [("hugetlb.2MB.max", "4194304"), ("hugetlb.1GB.max", "0")],
+        ),
+        (
+            {"rdma": {"mlx5_0": {"hcaHandles": 3, "hcaObjects": 10}, "mlx5_1": {"hcaObjects": 5}}},
+            [("rdma.max", "mlx5_0 hca_handle=3 hca_object=10"), ("rdma.max", "mlx5_1 hca_object=5")],
+            [("rdma.max", "mlx5_0 hca_handle=3 hca_object=10"), ("rdma.max", "mlx5_1 hca_object=5")],
+        ),
+        ({"blockIO": {"weight": 0, "weightDevice": None}, "network": {}, "rdma": {}, "hugepageLimits": []}, [], []),
+    ],
+)
+def test_limits_of_devices_become_files(
+    resources: dict[str, Any], of_v1: list[tuple[str, str]], of_v2: list[tuple[str, str]]
+) -> None:
+    assert v1(resources) == of_v1
+    assert v2(resources) == of_v2
+
+
+@pytest.mark.parametrize(
+    ("resources", "of_v1", "path"),
+    [
+        ({"network": {"classID": 7}}, [("net_cls.classid", "7")], "network"),
+        ({"network": {"priorities": [{"name": "lo", "priority": 2}]}}, [("net_prio.ifpriomap", "lo 2")], "network"),
+        (
+            {"cpu": {"realtimeRuntime": 500, "realtimePeriod": 1000}},
+            [("cpu.rt_period_us", "1000"), ("cpu.rt_runtime_us", "500")],
+            "cpu.realtimeRuntime",
+        ),
+        ({"blockIO": {"leafWeight": 20}}, [("blkio.leaf_weight", "20")], "blockIO.leafWeight"),
+    ],
+)
+def test_what_only_v1_has_is_refused_on_v2(resources: dict[str, Any], of_v1: list[tuple[str, str]], path: str) -> None:
+    assert v1(resources) == of_v1
+    with pytest.raises(SpecError) as caught:
+        v2(resources)
+    assert caught.value.path == f"linux.resources.{path}"
+
+
+def test_unified_is_written_as_it_is_on_v2_and_refused_on_v1() -> None:
+    resources = {"unified": {"memory.high": "1000", "io.max": "8:0 rbps=1\n8:16 rbps=2"}}
+    assert v2(resources) == [("memory.high", "1000"), ("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=2")]
+    with pytest.raises(SpecError) as caught:
+        v1(resources)
+    assert caught.value.path == "linux.resources.unified"
+
+
+@pytest.mark.parametrize("name", ["../x.y", "a/b.c", "cgroup", ".x", "x.", ""])
+def test_unified_takes_names_of_files_only(name: str) -> None:
+    with pytest.raises(SpecError, match="is not the name of a cgroup v2 file"):
+        v2({"unified": {name: "1"}})
+
+
+@pytest.mark.parametrize("size", ["2", "2mb", "MB", "-2MB", "2 MB", "2MB/../x"])
+def test_a_size_of_huge_pages_is_a_number_and_a_unit(size: str) -> None:
+    with pytest.raises(SpecError, match=r"^hugepageLimits\[0\]\.pageSize: "):
+        parse_resources({"hugepageLimits": [{"pageSize": size, "limit": 1}]})
+
+
+@pytest.mark.parametrize(("weight", "converted"), [(10, 1), (1000, 10_000), (0, 1), (65535, 10_000)])
+def test_weights_of_devices_keep_their_range(weight: int, converted: int) -> None:
+    assert io_weight(weight) == converted

@@ -10,6 +10,21 @@ from inclavare.oci.spec import Mount, Spec, parse, parse_process, parse_resource
 from inclavare.oci.validate import validate
 from tests.unit.oci.conftest import Document, Edited, put, read_config
 
+RARE = {
+    "block_io": {
+        "weight": 500,
+        "leaf_weight": 300,
+        "weights": [{"major": 8, "minor": 0, "value": 100, "leaf_weight": None}],
+        "read_bps": [{"major": 8, "minor": 0, "value": 1048576, "leaf_weight": None}],
+        "write_bps": [],
+        "read_iops": [],
+        "write_iops": [],
+    },
+    "hugepages": [("2MB", 4194304)],
+    "network": {"class_id": 1048577, "priorities": [("eth0", 5)]},
+    "rdma": [("mlx5_0", 2, None)],
+}
+
 
 def plain(value: Any) -> Any:
     """Return a value as Python's own types: what an object of ours holds, by attribute."""
@@ -119,7 +134,6 @@ def test_the_linux_object_is_read(everything: Document) -> None:
 
 def test_limits_are_read(everything: Document) -> None:
     resources = parse(everything).linux.resources
-    raw = everything["linux"]["resources"]
     assert plain(resources.devices) == [
         {"allow": False, "type": "a", "major": None, "minor": None, "access": "rwm"},
         {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"},
@@ -148,9 +162,11 @@ def test_limits_are_read(everything: Document) -> None:
         "idle": 0,
     }
     assert resources.pids.limit == 64
-    assert resources.block_io == raw["blockIO"]
-    assert resources.hugepage_limits == raw["hugepageLimits"]
-    assert (resources.network, resources.rdma) == (raw["network"], raw["rdma"])
+    assert resources.has_rare
+    assert plain(resources.block_io) == RARE["block_io"]
+    assert resources.hugepages == RARE["hugepages"]
+    assert plain(resources.network) == RARE["network"]
+    assert resources.rdma == RARE["rdma"]
     assert resources.unified == {"memory.high": "50331648"}
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from inclavare.errors import SpecError
 from inclavare.oci.jsontext import loads
-from inclavare.oci.spec import parse, parse_process, parse_resources
-from inclavare.oci.support import refuse_unsupported, refuse_unsupported_process, refuse_unsupported_resources
+from inclavare.oci.spec import parse, parse_process
+from inclavare.oci.support import refuse_unsupported, refuse_unsupported_process
 from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 UNSUPPORTED = [
@@ -23,13 +23,6 @@ UNSUPPORTED = [
     "linux.personality",
     "linux.seccomp.listenerPath",
     "linux.seccomp.listenerMetadata",
-    "linux.resources.blockIO",
-    "linux.resources.network",
-    "linux.resources.rdma",
-    "linux.resources.hugepageLimits",
-    "linux.resources.unified",
-    "linux.resources.cpu.realtimeRuntime",
-    "linux.resources.cpu.realtimePeriod",
 ]
 
 
@@ -82,14 +75,14 @@ def test_values_that_are_not_supported_are_refused_by_name(path: str, value: str
     assert refusal(put(supported(), path, value)) == f'{path}: "{value}" is not supported yet'
 
 
-@pytest.mark.parametrize("weight", ['{"weight": 0}', '{"weightDevice": [], "leafWeight": 0}', "{}", '{"a": {"b": ""}}'])
-def test_zeros_of_engines_count_as_never_set(weight: str) -> None:
-    refuse_unsupported(parse(put(supported(), "linux.resources.blockIO", json.loads(weight))))
+@pytest.mark.parametrize("never", ['{"closID": ""}', '{"enableMonitoring": false}', "{}", '{"a": {"b": ""}}'])
+def test_zeros_of_engines_count_as_never_set(never: str) -> None:
+    refuse_unsupported(parse(put(supported(), "linux.intelRdt", json.loads(never))))
 
 
 def test_deep_nesting_is_not_too_deep_for_the_table() -> None:
     deep = loads(b"[" * 700 + b"0" + b"]" * 700)
-    refuse_unsupported(parse(put(supported(), "linux.resources.blockIO", {"weight": deep})))
+    refuse_unsupported(parse(put(supported(), "linux.intelRdt", {"closID": deep})))
 
 
 @pytest.mark.parametrize("platform", ["freebsd", "solaris", "vm", "windows", "zos"])
@@ -110,9 +103,3 @@ def test_a_process_alone_is_checked() -> None:
     process = parse_process({"args": ["x"], "cwd": "/", "selinuxLabel": "l"})
     with pytest.raises(SpecError, match=r"^selinuxLabel: is not supported yet$"):
         refuse_unsupported_process(process)
-
-
-def test_limits_alone_are_checked() -> None:
-    resources = parse_resources({"unified": {"memory.high": "1"}})
-    with pytest.raises(SpecError, match=r"^unified: is not supported yet$"):
-        refuse_unsupported_resources(resources)
