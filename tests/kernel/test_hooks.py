@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+
+import pytest
 
 from tests.kernel.conftest import Bundle, Rune
 
@@ -88,8 +91,26 @@ def test_a_failed_start_container_hook_stops_the_container(rune: Rune, bundle: B
     assert rune.out == ""
 
 
-def test_a_failed_poststart_hook_is_a_warning_and_the_next_runs(rune: Rune, bundle: Bundle) -> None:
-    bundle.config["hooks"] = {"poststart": [hook("exit 6"), hook("pwd > notes")]}
-    result = rune.run(bundle)
-    assert result.status == 0
-    assert (bundle.path / "notes").read_text().strip() == str(bundle.path)
+@pytest.mark.parametrize("way", ["run", "start"])
+def test_a_failed_poststart_hook_ends_the_container(rune: Rune, bundle: Bundle, way: str) -> None:
+    bundle.config["hooks"] = {"poststart": [hook("exit 6"), hook("pwd > notes")], "poststop": [hook("pwd > end")]}
+    bundle.shell("sleep 100")
+    if way == "run":
+        result = rune.run(bundle)
+    else:
+        rune.create(bundle)
+        result = rune("start", "c")
+    assert result.status == 1
+    assert "error running poststart hook #0 (/bin/sh): exit status 6" in result.error
+    assert not (bundle.path / "notes").exists()
+    assert (bundle.path / "end").exists()
+    assert "does not exist" in rune("state", "c").error
+
+
+def test_a_hook_has_its_own_environment_or_that_of_rune(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {
+        "prestart": [hook("echo $RUNE_TEST > ours"), hook("echo $RUNE_TEST$A > own", env=["A=b=c"])]
+    }
+    assert rune.run(bundle, env={**os.environ, "RUNE_TEST": "inherited"}).status == 0
+    assert (bundle.path / "ours").read_text() == "inherited\n"
+    assert (bundle.path / "own").read_text() == "b=c\n"

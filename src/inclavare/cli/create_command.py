@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from inclavare.container import create
+from inclavare.container.interrupt import undo_on_signals
 from inclavare.container.plan import describe
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -22,7 +23,7 @@ def run(invocation: Invocation) -> int:
     if invocation.options.flag("dry-run"):
         os.write(1, describe(create.dry_run(prepared)).encode())
         return 0
-    create.undo_on_signals()
+    undo_on_signals()
     create.build(prepared, invocation.log)
     return 0
 
@@ -35,7 +36,15 @@ def creation_options(invocation: Invocation) -> create.Options:
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
     options.preserve_fds = given.number("preserve-fds")
+    options.listen_fds = _listen_fds()
     options.new_keyring = not given.flag("no-new-keyring")
     options.no_pivot = given.flag("no-pivot")
     options.sgx_platform = invocation.sgx_platform
     return options
+
+
+def _listen_fds() -> int:
+    """Give the number of sockets that came from who starts rune (sd_listen_fds(3)): the fds from 3 on."""
+    count = os.getenv("LISTEN_FDS", "")
+    ours = os.getenv("LISTEN_PID", "") in ("", str(os.getpid()))
+    return int(count) if ours and count.isascii() and count.isdecimal() else 0

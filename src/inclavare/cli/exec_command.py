@@ -6,9 +6,10 @@ import os
 
 from inclavare.container import exec as execution
 from inclavare.container import store
-from inclavare.container.create import undo_on_signals
+from inclavare.container.interrupt import undo_on_signals
 from inclavare.container.plan import describe
 from inclavare.errors import HostError, UsageError
+from inclavare.linux.capabilities import NUMBERS
 from inclavare.linux.files import read_file
 from inclavare.oci import jsontext, spec
 from inclavare.oci.support import refuse_unsupported_process
@@ -30,6 +31,7 @@ def run(invocation: Invocation) -> int:
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
     options.preserve_fds = given.number("preserve-fds")
+    options.cgroup = given.value("cgroup")
     options.terminal = not given.flag("detach") and not options.console_socket
     if process.terminal and given.flag("detach") and not options.console_socket:
         raise UsageError("cannot allocate tty if rune will detach without setting console socket")
@@ -72,6 +74,8 @@ def _process(invocation: Invocation, document: Spec) -> Process:
     for name in given.values("cap"):
         if capabilities is None:
             raise UsageError("--cap needs a container with process.capabilities")
+        if name not in NUMBERS:
+            raise UsageError(f"--cap: {name!r} is no capability", "Names are as in capabilities(7): CAP_NET_ADMIN.")
         for names in (capabilities.bounding, capabilities.effective, capabilities.permitted):
             names.append(name)
     return process

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inclavare.cli.checkpoint_command import FLAGS, image_choices
 from inclavare.cli.create_command import creation_options
 from inclavare.container import create, lifecycle, restore
+from inclavare.container.interrupt import undo_on_signals
 from inclavare.container.supervise import Foreground
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -21,7 +22,7 @@ def run(invocation: Invocation) -> int:
     choices.lsm_profile = given.value("lsm-profile")
     choices.lsm_mount_context = given.value("lsm-mount-context")
     prepared = create.Prepared(invocation.arguments[0], given.value("bundle", "."), options, log)
-    create.undo_on_signals()
+    undo_on_signals()
     if given.flag("detach"):
         restore.restore(prepared, choices, log)
         return 0

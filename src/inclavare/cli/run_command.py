@@ -6,6 +6,7 @@ import os
 
 from inclavare.cli.create_command import creation_options
 from inclavare.container import create, lifecycle
+from inclavare.container.interrupt import undo_on_signals
 from inclavare.container.plan import describe
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -22,17 +23,16 @@ def run(invocation: Invocation) -> int:
     if given.flag("dry-run"):
         os.write(1, describe(create.dry_run(prepared)).encode())
         return 0
-    create.undo_on_signals()
+    undo_on_signals()
     if given.flag("detach"):
-        built = create.build(prepared, log)
-        lifecycle.call_hooks(built.record, "poststart", "running", log)
+        lifecycle.run_poststart_hooks(create.build(prepared, log).record, log, prepared.raw)
         return 0
     from inclavare.container.supervise import Foreground  # noqa: PLC0415  # only the foreground pays for it
 
     foreground = Foreground()
     built = create.build(prepared, log)
+    lifecycle.run_poststart_hooks(built.record, log, prepared.raw)
     try:
-        lifecycle.call_hooks(built.record, "poststart", "running", log)
         status = foreground.wait(built.pid, built.master)
     except BaseException:
         lifecycle.delete(built.record, log, force=True)

@@ -143,6 +143,7 @@ COMMANDS = (
             Option("detach", "flag", "do not wait for its end", "d"),
             Option("cap", "list", "add a capability", "c", "CAP"),
             Option("no-new-privs", "flag", "forbid gaining privileges"),
+            Option("cgroup", "value", "run in PATH below the container's cgroup", metavar="PATH"),
             _CONSOLE_SOCKET,
             _PID_FILE,
             _PRESERVE_FDS,

@@ -6,23 +6,23 @@ Hot path.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 ms
 import _socket
 import errno
 import os
 import time
 
 from inclavare.container import facts, lifecycle, store
-from inclavare.container.executor import Run, sealed_program
-from inclavare.container.filter_cache import cached_filter, filter_key
+from inclavare.container.executor import Run, open_fds, sealed_program
+from inclavare.container.filter_cache import filter_key, read_filter
 from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import SYNC_FILLED, SYNC_HOOKS, SYNC_MAP, SYNC_NET, SYNC_READY, Request, plan_create
 from inclavare.container.process_plan import Filter
-from inclavare.errors import HostError, InclavareError, InterruptError, SpecError, StateError
+from inclavare.errors import HostError, InclavareError, SpecError, StateError
 from inclavare.linux import cgroup_limits, cgroups, process, seccomp
 from inclavare.linux.files import write_pid_file
 from inclavare.oci import jsontext, spec
 from inclavare.oci.ids import validate_id
+from inclavare.oci.process import last_of_each
 from inclavare.oci.state import SPEC_VERSION
 from inclavare.oci.validate import validate
 
@@ -35,12 +35,9 @@ if TYPE_CHECKING:
     from inclavare.container.store import Record
     from inclavare.linux.systemd_cgroup import Unit
     from inclavare.log import Log
-    from inclavare.oci.linux import IDMapping
-    from inclavare.oci.seccomp import Seccomp
     from inclavare.oci.spec import Spec
 
 CONFIG_MAX = 16 << 20
-TERMINATING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
 class Options:
@@ -52,6 +49,7 @@ class Options:
     __slots__ = (
         "cgroup_manager",
         "console_socket",
+        "listen_fds",
         "new_keyring",
         "no_pivot",
         "pid_file",
@@ -67,7 +65,8 @@ class Options:
         self.cgroup_manager = "cgroupfs"  # or systemd, disabled
         self.console_socket = ""
         self.pid_file = ""
-        self.preserve_fds = 0
+        self.preserve_fds = 0  # of these the first are
+        self.listen_fds = 0  # sockets that the container is told of (sd_listen_fds(3))
         self.new_keyring = True
         self.no_pivot = False
         self.sgx_platform = ""
@@ -111,6 +110,10 @@ class Prepared:
             raise SpecError("root.path", f"the rootfs {self.rootfs} is not a directory")
         _check_terminal(self.spec, options)
         self.enclave = _prepare_enclave(self.spec, self.bundle, options, log)
+        env = self.spec.process.env
+        if options.listen_fds:
+            env += [f"LISTEN_FDS={options.listen_fds}", "LISTEN_PID=1"]
+        self.spec.process.env = last_of_each(env)
         self.facts = facts.probe(self.spec, self.bundle)
         if options.no_pivot or self.spec.linux.rootfs_propagation not in (None, "rslave"):
             from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
@@ -137,7 +140,7 @@ class Prepared:
             request.device_filter = device_filter.compile_rules(rules)
         request.new_keyring = self.options.new_keyring
         request.no_pivot = self.options.no_pivot
-        request.preserve_fds = self.options.preserve_fds
+        request.preserve_fds = self.options.preserve_fds + self.options.listen_fds
         if self.enclave is not None:
             request.enclave = self.enclave.request()
         return request
@@ -165,12 +168,6 @@ class Built:
         self.record = record
         self.pid = pid
         self.master = master
-
-
-def undo_on_signals() -> None:
-    """Let the signals that ask a command to end raise InterruptError, so that what it has begun is undone."""
-    for number in TERMINATING:
-        _signal.signal(number, _interrupt)
 
 
 def build(prepared: Prepared, log: Log) -> Built:
@@ -201,7 +198,7 @@ def build(prepared: Prepared, log: Log) -> Built:
         if prepared.idmapped:
             from inclavare.container import idmap  # noqa: PLC0415  # few mounts are
 
-            request.idmap_fds = idmap.open_namespaces(prepared.spec, prepared.idmapped, write_mappings, log)
+            request.idmap_fds = idmap.open_namespaces(prepared.spec, prepared.idmapped, log)
             opened += request.idmap_fds.values()
         if prepared.net_devices:
             way, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
@@ -219,8 +216,7 @@ def build(prepared: Prepared, log: Log) -> Built:
             opened.append(request.enclave.runelet_fd)
             request.enclave.agent_fd = _listen(record)
             opened.append(request.enclave.agent_fd)
-        preserved = range(3, 3 + options.preserve_fds)
-        run = Run(plan_create(request), [*opened, *preserved], log)
+        run = Run(plan_create(request), [*opened, *open_fds(request.preserve_fds)], log)
         for fd in opened:
             os.close(fd)
         opened = []
@@ -247,17 +243,6 @@ def build(prepared: Prepared, log: Log) -> Built:
         undo(record, options, log)
         raise
     return Built(record, run.pid, master)
-
-
-def read_filter(record: Record, profile: Seccomp) -> Filter:
-    """Give the seccomp filter of a container."""
-    root = os.path.dirname(record.directory)
-    code = cached_filter(root, record.filter, lambda: seccomp.compile_filter(profile))
-    return Filter(code, seccomp.filter_flags(profile))
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    raise InterruptError(number)
 
 
 def _read_config(bundle: str) -> bytes:
@@ -406,6 +391,8 @@ def _listen(record: Record) -> int:
 
 def _answer(sync: int, run: Run, prepared: Prepared, record: Record, log: Log) -> None:
     if sync == SYNC_MAP:
+        from inclavare.container.mappings import write_mappings  # noqa: PLC0415  # only user namespaces have some
+
         write_mappings(run.pid, prepared.spec.linux.uid_mappings, prepared.spec.linux.gid_mappings)
     elif sync == SYNC_HOOKS:
         from inclavare.container import hooks  # noqa: PLC0415  # most containers have none
@@ -425,24 +412,6 @@ def _answer(sync: int, run: Run, prepared: Prepared, record: Record, log: Log) -
             from inclavare.container import inside_hooks  # noqa: PLC0415  # most containers have none
 
             inside_hooks.start_container(record, prepared.spec, log)
-
-
-def write_mappings(pid: int, uids: list[IDMapping], gids: list[IDMapping]) -> None:
-    """Give the user namespace of a process its mappings."""
-    for name, mappings in (("uid_map", uids), ("gid_map", gids)):
-        _write_mapping(f"/proc/{pid}/{name}", mappings)
-
-
-def _write_mapping(path: str, mappings: list[IDMapping]) -> None:
-    lines = "".join([f"{entry.container_id} {entry.host_id} {entry.size}\n" for entry in mappings])
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, lines.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise HostError(f"cannot write the mappings {lines.strip()!r} to {path}: {error.strerror}") from error
 
 
 def undo(record: Record, options: Options, log: Log) -> None:

@@ -96,8 +96,9 @@ def _make_device(
         plan.add(CALL_MKFILE, plan.string(path), 0o644, words=f"make the mount point {path}")
         attach(plan, tree, path, f"bind the host's {path}")
         return
+    path = path.rstrip("/")
     parent = path.rpartition("/")[0]
-    if parent != "/dev":
+    if parent not in ("/dev", ""):
         plan.add(CALL_MKDIRS, plan.string(parent), 0o755, words=f"make {parent}")
     number = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
     there = f"cannot make the device {path}: the image has something else there"

@@ -10,8 +10,8 @@ import os
 from errno import ENOSYS
 
 from inclavare.container import facts, lifecycle, store
-from inclavare.container.create import read_filter
-from inclavare.container.executor import Run
+from inclavare.container.executor import Run, open_fds
+from inclavare.container.filter_cache import read_filter
 from inclavare.container.plan import CALL_AGENT_EXEC, CALL_SYNC, Plan
 from inclavare.container.planner import (
     NAMESPACES,
@@ -37,6 +37,7 @@ from inclavare.linux import headers as k
 from inclavare.linux.calls import SYS_CLOSE_RANGE, SYS_KEYCTL, SYS_PRCTL, SYS_SETNS, SYS_SETSID
 from inclavare.linux.files import write_pid_file
 from inclavare.oci import jsontext, spec
+from inclavare.oci.process import last_of_each
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -140,9 +141,10 @@ class Executed:
 class Options:
     """Of the command line. `terminal`: a foreground command takes the process's terminal itself."""
 
-    __slots__ = ("console_socket", "pid_file", "preserve_fds", "terminal")
+    __slots__ = ("cgroup", "console_socket", "pid_file", "preserve_fds", "terminal")
 
     def __init__(self) -> None:
+        self.cgroup = ""  # below the container's own
         self.console_socket = ""
         self.pid_file = ""
         self.preserve_fds = 0
@@ -161,6 +163,7 @@ def container_spec(record: Record) -> Spec:
 
 def make_request(record: Record, document: Spec, process_: Process) -> Request:
     """Give what the planner needs, without what must be opened for it."""
+    process_.env = last_of_each(process_.env)
     stdio = [facts.read_stdio(fd) for fd in range(3)]
     request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))
     profile = document.linux.seccomp
@@ -177,7 +180,8 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
         opened.append(request.pidfd)
         if not process.is_same(record.pid, record.start_time):
             raise StateError("cannot exec in a stopped container")
-        request.cgroup_fds = cgroups.open_join_fds(record.cgroups)
+        groups = cgroups.below(record.cgroups, options.cgroup) if options.cgroup else record.cgroups
+        request.cgroup_fds = cgroups.open_join_fds(groups)
         opened += [fd for _, fd in request.cgroup_fds]
         console = _open_console(request, options)
         if console is not None:
@@ -188,7 +192,7 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
             opened.append(request.agent_fd)
             request.agent_request = _agent_request(request.process)
         request.preserve_fds = options.preserve_fds
-        run = Run(plan_exec(request), [*opened, *range(3, 3 + options.preserve_fds)], log)
+        run = Run(plan_exec(request), [*opened, *open_fds(options.preserve_fds)], log)
     finally:
         for fd in opened:
             os.close(fd)

@@ -60,6 +60,18 @@ def sealed_program(name: str) -> int:
     return sealed_memfd(f"rune-{name}", content, executable=True)
 
 
+def open_fds(count: int) -> list[int]:
+    """Give those of the `count` fds from 3 on that are open: --preserve-fds may name more than there are."""
+    fds = []
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            continue
+        fds.append(fd)
+    return fds
+
+
 class Run:
     """A plan under way: `pid` is the container's process once it is known."""
 

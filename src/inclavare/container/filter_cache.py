@@ -11,6 +11,7 @@ import os
 import stat
 
 from inclavare import __version__
+from inclavare.container.process_plan import Filter
 
 DIRECTORY = ".bpf"
 FILES_MAX = 64
@@ -20,6 +21,9 @@ DIGEST_SIZE = 32
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from inclavare.container.store import Record
+    from inclavare.oci.seccomp import Seccomp
 
 
 def filter_key(profile: bytes, compiler: str) -> str:
@@ -45,6 +49,15 @@ def cached_filter(root: str, key: str, compile_it: Callable[[], bytes]) -> bytes
     except OSError:
         return code  # a full or read-only disk costs only the time of compiling
     return code
+
+
+def read_filter(record: Record, profile: Seccomp) -> Filter:
+    """Give the seccomp filter of a container: the one it was made with, as long as the cache has it."""
+    from inclavare.linux import seccomp  # noqa: PLC0415  # its tables are for profiles only
+
+    root = os.path.dirname(record.directory)
+    code = cached_filter(root, record.filter, lambda: seccomp.compile_filter(profile))
+    return Filter(code, seccomp.filter_flags(profile))
 
 
 def _read(directory: str, path: str) -> bytes | None:

@@ -1,8 +1,8 @@
 """Runs hooks in the runtime's namespaces: prestart, createRuntime, poststart, poststop.
 
-A hook gets the container's state on its standard input. Its working directory is the bundle, its environment
-what it says. Failure is an error of the caller's to handle: it stops a create, and is only a warning after the start.
-Those that run in the container's namespaces are inside_hooks. Hot path.
+A hook gets the container's state on its standard input. Its working directory is the bundle; its environment is what
+it says, or rune's own where it says nothing, as with runc and crun. Failure is the caller's to handle: it ends the
+container, but for poststop hooks. Hooks that run in the container's namespaces are inside_hooks. Hot path.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _run(name: str, hook: Hook, document: bytes, bundle: str) -> None:
             pid = os.posix_spawn(
                 hook.path,
                 hook.args or [hook.path],
-                dict(entry.split("=", 1) for entry in hook.env if "=" in entry),
+                dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, state, 0),
                     (os.POSIX_SPAWN_DUP2, out, 1),

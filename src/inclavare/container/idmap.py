@@ -10,19 +10,16 @@ import os
 
 from inclavare.container.executor import Run
 from inclavare.container.facts import is_bind
+from inclavare.container.mappings import write_mappings
 from inclavare.container.plan import CALL_CLONE, CALL_EXIT, CALL_SEND_PID, CALL_SYNC, Plan
 from inclavare.errors import HostError, SpecError
 from inclavare.linux import headers as k
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from inclavare.log import Log
     from inclavare.oci.linux import IDMapping
     from inclavare.oci.spec import Spec
-
-    Write = Callable[[int, list[IDMapping], list[IDMapping]], None]
 
 SYNC = 1
 
@@ -48,11 +45,8 @@ def check(spec: Spec, *, enclave: bool) -> list[int]:
     return found
 
 
-def open_namespaces(spec: Spec, indices: list[int], write: Write, log: Log) -> dict[int, int]:
-    """Give, for each mount's index, the fd of a user namespace with its mapping. The caller owns the fds.
-
-    `write` writes the mappings of a process.
-    """
+def open_namespaces(spec: Spec, indices: list[int], log: Log) -> dict[int, int]:
+    """Give, for each mount's index, the fd of a user namespace with its mapping. The caller owns the fds."""
     opened: dict[int, int] = {}
     try:
         for index in indices:
@@ -62,7 +56,7 @@ def open_namespaces(spec: Spec, indices: list[int], write: Write, log: Log) -> d
                 opened[index] = os.open(user.path, os.O_RDONLY | os.O_CLOEXEC)
             else:
                 uids = mount.uid_mappings or spec.linux.uid_mappings
-                opened[index] = _make(uids, mount.gid_mappings or spec.linux.gid_mappings, write, log)
+                opened[index] = _make(uids, mount.gid_mappings or spec.linux.gid_mappings, log)
     except BaseException as error:
         for fd in opened.values():
             os.close(fd)
@@ -72,7 +66,7 @@ def open_namespaces(spec: Spec, indices: list[int], write: Write, log: Log) -> d
     return opened
 
 
-def _make(uids: list[IDMapping], gids: list[IDMapping], write: Write, log: Log) -> int:
+def _make(uids: list[IDMapping], gids: list[IDMapping], log: Log) -> int:
     plan = Plan()
     clone = plan.take(CALL_CLONE, words="clone a process for a mount's user namespace")
     plan.add(CALL_SEND_PID, clone, words="tell its pid")
@@ -85,7 +79,7 @@ def _make(uids: list[IDMapping], gids: list[IDMapping], write: Write, log: Log) 
 
     def answer(_sync: int) -> None:
         nonlocal opened
-        write(run.pid, uids, gids)
+        write_mappings(run.pid, uids, gids)
         opened = os.open(f"/proc/{run.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
 
     try:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 
-from inclavare.container import create, facts
+from inclavare.container import facts
 from inclavare.container.executor import Run, sealed_memfd
+from inclavare.container.filter_cache import read_filter
 from inclavare.container.hooks import finish
 from inclavare.container.plan import CALL_EXEC, CALL_SYNC, Plan
 from inclavare.container.planner import NAMESPACES, SYNC_FILLED, SYNC_READY, add_clone, become_root
@@ -67,7 +68,7 @@ def create_container(record: Record, spec: Spec, pid: int, log: Log) -> None:
 def start_container(record: Record, spec: Spec, log: Log) -> None:
     """Run the startContainer hooks of a container that is ready to start. Raises HostError as `run_hooks`."""
     profile = spec.linux.seccomp
-    filter_ = create.read_filter(record, profile) if profile is not None else None
+    filter_ = read_filter(record, profile) if profile is not None else None
     _run_all("startContainer", spec.hooks.start_container, "created", record, spec, record.pid, filter_, log)
 
 

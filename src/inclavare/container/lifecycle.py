@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from inclavare.log import Log
 
 DEATH_TIMEOUT_MS = 10_000
+THAW_AFTER_MS = 200  # who does not die by then may be frozen in a group that is not ours
 
 
 def status(record: Record) -> str:
     """Give the container's status in the runtime-spec's words."""
     if not record.pid:
-        alive = record.creator and process.is_same(record.creator, record.creator_start_time)
-        return "creating" if alive else "stopped"
+        if record.creator and process.is_same(record.creator, record.creator_start_time):
+            return "creating"
+        record.read_again()  # its creator may have come to the end since it was read
+        if not record.pid:
+            return "stopped"
     if not process.is_same(record.pid, record.start_time):
         return "stopped"
     if os.path.exists(record.path(store.FIFO)):
@@ -76,7 +80,7 @@ def start(record: Record, log: Log) -> None:
         os.write(fifo, b"0")
     finally:
         os.close(fifo)
-    call_hooks(record, "poststart", "running", log, raw)
+    run_poststart_hooks(record, log, raw)
 
 
 def _run_start_hooks(record: Record, raw: bytes, log: Log) -> None:
@@ -92,34 +96,52 @@ def _run_start_hooks(record: Record, raw: bytes, log: Log) -> None:
         raise
 
 
-def call_hooks(record: Record, kind: str, now: str, log: Log, raw: bytes | None = None) -> None:
-    """Run poststart or poststop hooks; a failure is logged (runtime.md "Lifecycle")."""
-    try:
-        raw = record.read(store.CONFIG) if raw is None else raw
-    except FileNotFoundError:
-        return
-    if f'"{kind}"'.encode() not in raw:
+def run_poststart_hooks(record: Record, log: Log, raw: bytes | None = None) -> None:
+    """Run the poststart hooks. The first that fails ends the container, and is raised (as runc and crun do)."""
+    raw = record.read(store.CONFIG) if raw is None else raw
+    if b'"poststart"' not in raw:
         return
     from inclavare.container import hooks  # noqa: PLC0415  # most containers have none
     from inclavare.oci import jsontext, spec  # noqa: PLC0415
 
     try:
-        configured = spec.parse(jsontext.loads(raw)).hooks
-        listed = configured.poststart if kind == "poststart" else configured.poststop
-        state = hook_state(
-            container_id=record.id,
-            pid=0 if now == "stopped" else record.pid,
-            status=now,
-            bundle=record.bundle,
-            annotations=record.annotations,
-        )
-        for index, hook in enumerate(listed):
-            try:
-                hooks.run_hooks(kind, [hook], state, index)
-            except InclavareError as error:
-                log.warning(error.message)
+        hooks.run_hooks("poststart", spec.parse(jsontext.loads(raw)).hooks.poststart, _hook_state(record, "running"))
+    except InclavareError:
+        delete(record, log, force=True)
+        raise
+
+
+def _run_poststop_hooks(record: Record, log: Log) -> None:
+    """Run the poststop hooks; a failure is logged, and the next ones run (runtime.md "Lifecycle")."""
+    try:
+        raw = record.read(store.CONFIG)
+    except FileNotFoundError:
+        return
+    if b'"poststop"' not in raw:
+        return
+    from inclavare.container import hooks  # noqa: PLC0415  # most containers have none
+    from inclavare.oci import jsontext, spec  # noqa: PLC0415
+
+    try:
+        listed = spec.parse(jsontext.loads(raw)).hooks.poststop
     except InclavareError as error:
         log.warning(error.message)
+        return
+    for index, hook in enumerate(listed):
+        try:
+            hooks.run_hooks("poststop", [hook], _hook_state(record, "stopped"), index)
+        except InclavareError as error:
+            log.warning(error.message)
+
+
+def _hook_state(record: Record, now: str) -> dict[str, object]:
+    return hook_state(
+        container_id=record.id,
+        pid=0 if now == "stopped" else record.pid,
+        status=now,
+        bundle=record.bundle,
+        annotations=record.annotations,
+    )
 
 
 def kill(record: Record, number: int, *, everyone: bool) -> None:
@@ -149,7 +171,7 @@ def delete(record: Record, log: Log, *, force: bool) -> None:
             f"Stop it first with `rune kill {record.id} KILL`, or use `rune delete --force`.",
         )
     clean_up(record)
-    call_hooks(record, "poststop", "stopped", log)
+    _run_poststop_hooks(record, log)
     record.remove()
 
 
@@ -166,6 +188,8 @@ def end(record: Record) -> None:
             process.send_signal(pid, started, 9)
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
+            if not poll.poll(THAW_AFTER_MS):
+                cgroups.thaw_process(pid)
             if not poll.poll(DEATH_TIMEOUT_MS):
                 raise StateError(f"container {record.id} does not die: process {pid} is still there after SIGKILL")
     finally:

@@ -100,6 +100,15 @@ class Record:
         self.write(".state.json", jsontext.dumps(document).encode())
         os.rename(self.path(".state.json"), self.path(STATE))
 
+    def read_again(self) -> None:
+        """Take what the record says now; what is gone stays as it was."""
+        try:
+            document = jsontext.loads(self.read(STATE), STATE)
+        except FileNotFoundError:
+            return
+        if isinstance(document, dict):
+            _fill(self, document)
+
     def write(self, name: str, content: bytes) -> None:
         """Write a file of the state directory, for root only."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW

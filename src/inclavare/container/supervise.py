@@ -9,8 +9,8 @@ import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 
 import os
 import select
 
-from inclavare.container.create import TERMINATING
 from inclavare.container.executor import SIGNALS
+from inclavare.container.interrupt import TERMINATING
 
 # Not for the container: our own faults, and job control of our own terminal.
 OWN_SIGNALS = frozenset(

@@ -180,6 +180,18 @@ def open_join_fds(paths: dict[str, str]) -> list[tuple[str, int]]:
     return fds
 
 
+def below(paths: dict[str, str], name: str) -> dict[str, str]:
+    """Give the groups `name` below these, and these where there are none of that name. Raises HostError if nowhere."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise HostError(f"cannot join the cgroup {name}: `..` components are not allowed")
+    inner = {controller: "/".join([path, *parts]) for controller, path in paths.items()}
+    found = {controller: path for controller, path in inner.items() if os.path.isdir(path)}
+    if paths and not found:
+        raise HostError(f"cannot join the cgroup {name}: there is no {next(iter(inner.values()))}")
+    return {**paths, **found}
+
+
 def processes(paths: dict[str, str]) -> list[int]:
     """Give the pids in a container's groups and below them, sorted."""
     path = path_of(paths, "devices") or next(iter(paths.values()), None)
@@ -233,6 +245,20 @@ def thaw(paths: dict[str, str]) -> None:
             write(f"{paths[UNIFIED]}/cgroup.freeze", "0")
         else:
             write(f"{path_of(paths, 'freezer')}/freezer.state", "THAWED")
+
+
+def thaw_process(pid: int) -> None:
+    """Thaw the v1 groups that a process is frozen in, wherever somebody has moved it."""
+    freezer = next((one for name, one in read_layout().hierarchies.items() if "freezer" in name.split(",")), None)
+    if freezer is None:
+        return
+    for line in _read(f"/proc/{pid}/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        while "freezer" in names.split(",") and path not in ("/", ""):
+            directory = f"{freezer.mount_point}{path}"
+            if _read(f"{directory}/freezer.self_freezing") == "1":
+                write(f"{directory}/freezer.state", "THAWED")
+            path = os.path.dirname(path)
 
 
 def _inside(root: str, own: str) -> str:

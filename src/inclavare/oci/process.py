@@ -213,3 +213,9 @@ def _rlimits(members: Members) -> list[Rlimit]:
         seen.append(limit.type)
         limits.append(limit)
     return limits
+
+
+def last_of_each(env: list[str]) -> list[str]:
+    """Give an environment without what a later entry of the same name replaces: getenv(3) would find the first."""
+    entries = {entry.partition("=")[0]: entry for entry in env}
+    return list(entries.values()) if len(entries) < len(env) else env

@@ -54,9 +54,11 @@ def check_sysctls(spec: Spec, *, host_network: bool) -> None:
             if host_network or linux.namespace("network") is None:
                 raise SpecError(path, f"sysctl {show(name)} is not allowed in the host's network namespace")
         elif dotted == "kernel.hostname" and linux.namespace("uts") is not None:
+            if spec.hostname and spec.hostname == linux.sysctl[name]:
+                continue
             raise SpecError(path, f'sysctl {show(name)} conflicts with the field "hostname"', "set hostname instead")
         elif dotted == "kernel.domainname" and linux.namespace("uts") is not None:
-            if spec.domainname is not None:
+            if spec.domainname not in (None, linux.sysctl[name]):
                 raise SpecError(path, f'sysctl {show(name)} conflicts with the field "domainname"')
         else:
             raise SpecError(path, f"sysctl {show(name)} is not in a separate kernel namespace")
