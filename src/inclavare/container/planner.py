@@ -81,6 +81,7 @@ NAMESPACES = {
     "network": k.CLONE_NEWNET,
     "pid": k.CLONE_NEWPID,
     "cgroup": k.CLONE_NEWCGROUP,
+    "time": k.CLONE_NEWTIME,
 }
 
 
@@ -184,6 +185,11 @@ def plan_create(request: Request) -> Plan:
     if request.device_filter:
         attach_device_filter(plan, request)
     _join(plan, joined)
+    if spec.linux.time_offsets:
+        from inclavare.container import attribute_plan  # noqa: PLC0415  # few containers have them
+
+        attribute_plan.set_clocks(plan, spec.linux.time_offsets)
+        flags &= ~k.CLONE_NEWTIME
     add_clone(plan, flags & ~k.CLONE_NEWCGROUP)
     add_death_signal(plan)
     if flags & k.CLONE_NEWUSER:

@@ -22,8 +22,6 @@ _OF_PROCESS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("linux.namespaces[].type", ("linux", "namespaces", "type"), ("time",)),
-    ("linux.timeOffsets", ("linux", "time_offsets"), ()),
     ("linux.mountLabel", ("linux", "mount_label"), ()),
     ("linux.intelRdt", ("linux", "intel_rdt"), ()),
     ("linux.memoryPolicy", ("linux", "memory_policy"), ()),

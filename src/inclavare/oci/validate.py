@@ -22,6 +22,7 @@ def validate(spec: Spec, *, host_network: bool = False) -> None:
     refuse_unsupported(spec)
     _check_uts(spec)
     _check_user_namespace(spec)
+    _check_time_namespace(spec)
     check_sysctls(spec, host_network=host_network)
     _check_cgroup(spec)
 
@@ -64,6 +65,20 @@ def _check_user_namespace(spec: Spec) -> None:
             if not _is_mapped(number, mappings):
                 where = f"process.user.{place}" if place else member
                 raise SpecError(where, f"{name} {number} has no mapping in the user namespace")
+
+
+def _check_time_namespace(spec: Spec) -> None:
+    if not spec.linux.time_offsets:
+        return
+    namespace = spec.linux.namespace("time")
+    if namespace is None:
+        raise SpecError(
+            "linux.timeOffsets", "unable to set the clocks without a private time namespace", 'add {"type": "time"}'
+        )
+    if namespace.path is not None:
+        raise SpecError(
+            "linux.timeOffsets", f"the time namespace {show(namespace.path)} that is joined has its own offsets"
+        )
 
 
 def _is_mapped(number: int, mappings: list[IDMapping]) -> bool:
