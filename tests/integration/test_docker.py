@@ -236,6 +236,68 @@ def test_stats_see_the_containers_memory(docker: Docker, runtime: str) -> None:
     assert "64MiB" in docker.ok("stats", "--no-stream", "--format={{.MemUsage}}", container)
 
 
+def test_a_paused_container_stands_still(docker: Docker, runtime: str) -> None:
+    container = docker.ok("run", "--detach", runtime, "busybox", "sh", "-c", "while :; do date +%s%N > /now; done")
+    docker.ok("exec", container, "cat", "/now")
+    docker.ok("pause", container)
+    assert docker.ok("inspect", "--format", "{{.State.Status}}", container) == "paused"
+    docker.ok("cp", f"{container}:/now", str(docker.directory / "before"))
+    time.sleep(0.05)
+    docker.ok("cp", f"{container}:/now", str(docker.directory / "after"))
+    assert (docker.directory / "before").read_text() == (docker.directory / "after").read_text()
+    assert "is paused" in docker("exec", container, "true").stderr
+    docker.ok("unpause", container)
+    assert docker.ok("inspect", "--format", "{{.State.Status}}", container) == "running"
+    docker.ok("exec", container, "true")
+
+
+def test_limits_are_changed_while_it_runs(docker: Docker, runtime: str) -> None:
+    container = docker.ok("run", "--detach", "--memory=64m", runtime, "busybox", "sleep", "100")
+    docker.ok("update", "--memory=96m", "--memory-swap=128m", "--cpus=0.5", "--pids-limit=50", container)
+    shown = docker.ok(
+        "exec",
+        container,
+        "sh",
+        "-c",
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
+        " /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/pids/pids.max",
+    )
+    assert shown.split() == [str(96 << 20), str(128 << 20), "50000", "50"]
+
+
+def test_files_are_copied_in_and_out(docker: Docker, runtime: str) -> None:
+    container = docker.ok("run", "--detach", runtime, "busybox", "sleep", "100")
+    (docker.directory / "letter").write_text("dear reader")
+    docker.ok("cp", str(docker.directory / "letter"), f"{container}:/letter")
+    assert docker.ok("exec", container, "cat", "/letter") == "dear reader"
+    docker.ok("cp", f"{container}:/letter", str(docker.directory / "back"))
+    assert (docker.directory / "back").read_text() == "dear reader"
+
+
+def test_a_health_check_is_carried_out(docker: Docker, runtime: str) -> None:
+    health = ["--health-cmd=test -e /tmp/well", "--health-interval=200ms", "--health-retries=1"]
+    container = docker.ok("run", "--detach", *health, runtime, "busybox", "sh", "-c", "touch /tmp/well; sleep 100")
+    deadline = time.monotonic() + 20
+    while docker.ok("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_policy_starts_a_container_again(docker: Docker, runtime: str) -> None:
+    container = docker.ok("run", "--detach", "--restart=on-failure:2", runtime, "busybox", "sh", "-c", "exit 3")
+    deadline = time.monotonic() + 20
+    while docker.ok("inspect", "--format", "{{.State.Status}} {{.RestartCount}}", container) != "exited 2":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_running_container_is_removed_by_force(docker: Docker, runtime: str) -> None:
+    container = docker.ok("run", "--detach", runtime, "busybox", "sleep", "100")
+    docker.ok("pause", container)
+    docker.ok("rm", "--force", container)
+    assert container not in docker.ok("ps", "--all", "--quiet", "--no-trunc")
+
+
 def test_containers_start_and_end_at_the_same_time(docker: Docker, runtime: str) -> None:
     statuses = range(1, 7)
     with ThreadPoolExecutor(len(statuses)) as pool:

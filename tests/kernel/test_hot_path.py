@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.kernel.conftest import Bundle, Rune
+from tests.kernel.conftest import SOURCE, Bundle, Rune
 
 COSTLY = {
     "argparse",
@@ -35,9 +35,9 @@ COSTLY = {
 
 
 def _imported(rune: Rune, *words: str) -> set[str]:
-    program, *rest = rune.command(*words)
+    _, *rest = rune.command(*words)
     done = subprocess.run(
-        [sys.executable, "-IS", "-X", "importtime", program, *rest],
+        [sys.executable, "-IS", "-X", "importtime", str(SOURCE / "inclavare/__main__.py"), *rest],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

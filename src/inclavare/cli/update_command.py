@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from inclavare.container import store, update
 from inclavare.errors import HostError, UsageError
 from inclavare.linux.files import read_file
@@ -54,10 +52,8 @@ def run(invocation: Invocation) -> int:
 
 
 def _read(source: str) -> bytes:
-    if source == "-":
-        return sys.stdin.buffer.read()
     try:
-        return read_file(source)
+        return read_file("/dev/stdin" if source == "-" else source)
     except OSError as error:
         raise HostError(f"cannot read {source}: {error.strerror}") from error
 
