@@ -26,7 +26,7 @@ PROGRAMS := $(BUILD)/bin/rune $(BUILD)/bin/runectl
 
 include $(wildcard native/*/rules.mk)
 
-all: $(NATIVE) $(PROGRAMS)
+all: $(NATIVE) $(PROGRAMS) $(BUILD)/manual/rune.bash
 
 native-test: $(NATIVE_TEST)
 
@@ -55,6 +55,10 @@ $(PROGRAMS): LIBRARY := ../../src
 $(BUILD)/bin/runectl: Makefile
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$PROGRAM_RUNECTL" >$@ && chmod 755 $@
+
+# Manual pages and completions, all from the table of commands.
+$(BUILD)/manual/rune.bash: tools/manual.py src/inclavare/cli/table.py
+	@$(PYTHON) -B tools/manual.py $(@D)
 
 # --- what has to be there -------------------------------------------------------------------------------------------
 
@@ -158,6 +162,7 @@ INSTALL_ROOT = $(abspath $(DESTDIR)$(PREFIX))
 INSTALL_LIBRARY = $(INSTALL_ROOT)/lib/inclavare
 # The PALs and the enclave have a second, stable place: configurations name it.
 INSTALL_PALS = $(filter $(OUT)/liberpal-%.so,$(NATIVE))
+COMPLETIONS := bash-completion/completions/rune zsh/site-functions/_rune fish/vendor_completions.d/rune.fish
 INSTALL_ENCLAVES = $(filter $(OUT)/skeleton/encl.%,$(NATIVE))
 
 # Byte code is made anew by each installation, and nobody changes installed sources, so Python need not compare the two
@@ -177,11 +182,16 @@ install: all
 	ln -sf ../bin/rune $(INSTALL_ROOT)/sbin/rune
 	$(if $(INSTALL_PALS),install $(INSTALL_PALS) $(INSTALL_ROOT)/lib)
 	install -m 644 $(INSTALL_ENCLAVES) $(INSTALL_ROOT)/share/inclavare/skeleton
+	install -d $(INSTALL_ROOT)/share/man/man8 $(addprefix $(INSTALL_ROOT)/share/,$(dir $(COMPLETIONS)))
+	install -m 644 $(BUILD)/manual/man8/* $(INSTALL_ROOT)/share/man/man8
+	$(foreach file,$(COMPLETIONS),install -m 644 $(BUILD)/manual/$(if $(filter rune,$(notdir $(file))),rune.bash,$(notdir $(file))) \
+		$(INSTALL_ROOT)/share/$(file) &&) true
 
 uninstall:
 	rm -rf $(INSTALL_LIBRARY) $(INSTALL_ROOT)/share/inclavare
 	rm -f $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/sbin/rune $(INSTALL_ROOT)/bin/runectl
 	rm -f $(addprefix $(INSTALL_ROOT)/lib/,$(notdir $(INSTALL_PALS)))
+	rm -f $(INSTALL_ROOT)/share/man/man8/rune.8 $(INSTALL_ROOT)/share/man/man8/rune-*.8 $(addprefix $(INSTALL_ROOT)/share/,$(COMPLETIONS))
 
 clean:
 	rm -rf $(OUT) $(BUILD) dist src/*.egg-info

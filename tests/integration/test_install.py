@@ -38,7 +38,7 @@ def copy(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy.mkdir()
     for name in ("Makefile", "README.md", "pyproject.toml", "setup.py"):
         shutil.copy(checkout / name, copy)
-    for name in ("native", "src"):
+    for name in ("native", "src", "tools"):
         shutil.copytree(checkout / name, copy / name, ignore=shutil.ignore_patterns("_native", "__pycache__", "*.pyc"))
     _make(copy, "all")
     return copy
