@@ -16,8 +16,8 @@ from inclavare.cli.table import COMMANDS, GLOBAL_OPTIONS, Command, Option
 
 ABOUT = "an OCI container runtime that can host an SGX enclave in a container"
 EXIT_STATUS = (
-    "0 where the command was carried out; of \\fBrun\\fR and \\fBexec\\fR the status of the program, 128 + n where signal n "
-    "ended it. 1 where it failed (255 from \\fBexec\\fR); what failed is on standard error, and in the file of "
+    "0 where the command was carried out; of \\fBrun\\fR and \\fBexec\\fR the status of the program, 128 + n where "
+    "signal n ended it. 1 where it failed (255 from \\fBexec\\fR); what failed is on standard error and in the file of "
     "\\fB\\-\\-log\\fR."
 )
 # What an option's value is, by its metavar: completion of files and directories.
@@ -44,8 +44,8 @@ def main_page() -> str:
     return (
         f"{title('RUNE')}.SH NAME\nrune \\- {ABOUT}\n.SH SYNOPSIS\n"
         "\\fBrune\\fR [\\fIGLOBAL OPTION\\fR...] \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n"
-        ".SH DESCRIPTION\nA container is made from a bundle: a directory with a config.json of the OCI runtime-spec, and a root "
-        "filesystem. Commands, options and exit codes are those of runc.\n"
+        ".SH DESCRIPTION\nA container is made from a bundle: a directory with a config.json of the OCI "
+        "runtime-spec, and a root filesystem. Commands, options and exit codes are those of runc.\n"
         f".SH COMMANDS\n{commands}.SH GLOBAL OPTIONS\n{options_of(GLOBAL_OPTIONS)}.SH EXIT STATUS\n{EXIT_STATUS}\n"
         ".SH ENVIRONMENT\n.TP\n\\fBRUNE_SGX_PLATFORM\\fR\nThe same as \\fB\\-\\-sgx\\-platform\\fR.\n"
         ".TP\n\\fBRUNE_PYTHON\\fR\n1: run with the host's python3 instead of the Python inside.\n"
@@ -94,9 +94,8 @@ def roff(text: str) -> str:
 
 def words_of(options: tuple[Option, ...]) -> list[str]:
     """Give all spellings of options."""
-    return [
-        word for option in options for word in ([f"-{option.short}"] if option.short else []) + [f"--{option.name}"]
-    ]
+    spellings = [(f"-{option.short}" if option.short else "", f"--{option.name}") for option in options]
+    return [word for words in spellings for word in words if word]
 
 
 def names_container(command: Command) -> bool:
@@ -120,7 +119,8 @@ def bash() -> str:
     )
     return f"""# bash completion of rune
 _rune() {{
-	local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} command= root= i options values ids=
+	local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
+	local command= root= i options values ids=
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${{COMP_WORDS[i]}} in
 		--root) root=${{COMP_WORDS[++i]}} ;;

@@ -31,16 +31,14 @@ def spellings(options: tuple[Option, ...]) -> list[str]:
 
 
 def complete(manual: Path, *words: str) -> list[str]:
-    script = f'source {manual}/rune.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _rune; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    script = f'source {manual}/rune.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _rune; echo "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
 def test_every_command_has_a_module_and_every_module_a_command() -> None:
-    modules = {
-        path.name.removesuffix("_command.py") for path in (TOOL.parents[1] / "src/inclavare/cli").glob("*_command.py")
-    }
-    assert modules == {command.name for command in COMMANDS}
+    paths = (TOOL.parents[1] / "src/inclavare/cli").glob("*_command.py")
+    assert {path.name.removesuffix("_command.py") for path in paths} == {command.name for command in COMMANDS}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
