@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+
+import pytest
 
 from tests.kernel.conftest import Bundle, Rune
 
@@ -59,3 +62,69 @@ def test_clocks_that_the_kernel_refuses_leave_nothing(rune: Rune, bundle: Bundle
     assert result.status == 1
     assert "set the clocks of the time namespace: monotonic -3153600000 s 0 ns: " in result.error
     assert rune.leftovers() == []
+
+
+# proc_pid_stat(5) numbers its fields from 1; behind the name in brackets comes the third.
+def stat_fields(text: str) -> list[int]:
+    """Give nice, rt_priority and policy."""
+    fields = text.rpartition(")")[2].split()
+    return [int(fields[number - 3]) for number in (19, 40, 41)]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "told"),
+    [
+        ({"policy": "SCHED_OTHER", "nice": 5}, [5, 0, 0]),
+        ({"policy": "SCHED_BATCH", "nice": -7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, [-7, 0, 3]),
+        ({"policy": "SCHED_IDLE"}, [0, 0, 5]),
+        ({"policy": "SCHED_FIFO", "priority": 10}, [0, 10, 1]),
+        ({"policy": "SCHED_RR", "priority": 1, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, [0, 1, 2]),
+        ({"policy": "SCHED_DEADLINE", "runtime": 10**6, "deadline": 10**7, "period": 2 * 10**7}, [0, 0, 6]),
+        ({"policy": "SCHED_DEADLINE", "runtime": 10**6, "deadline": 10**7}, [0, 0, 6]),
+    ],
+    ids=["other", "batch", "idle", "fifo", "rr", "deadline", "deadline without period"],
+)
+def test_a_process_is_scheduled_as_asked(
+    rune: Rune, bundle: Bundle, scheduler: dict[str, object], told: list[int]
+) -> None:
+    bundle.process["scheduler"] = scheduler
+    bundle.process["args"] = ["cat", "/proc/self/stat"]
+    if scheduler["policy"] in ("SCHED_FIFO", "SCHED_RR") and Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists():
+        # Only what the group above has can be given on: this one is right below the first.
+        bundle.linux["cgroupsPath"] = f"/inclavare-rt-{os.getpid()}"
+        bundle.linux["resources"]["cpu"] = {"realtimeRuntime": 10000}
+    result = rune.run(bundle)
+    assert result.status == 0, result.error
+    assert stat_fields(result.out) == told
+
+
+def test_without_time_for_real_time_the_error_names_the_setting(rune: Rune, bundle: Bundle) -> None:
+    if not Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists():
+        pytest.skip("needs control groups v1 with CONFIG_RT_GROUP_SCHED")
+    bundle.process["scheduler"] = {"policy": "SCHED_FIFO", "priority": 10}
+    result = rune.run(bundle)
+    assert result.status == 1
+    assert "cannot set the scheduling policy SCHED_FIFO (process.scheduler): Operation not permitted" in result.error
+    assert "linux.resources.cpu.realtimeRuntime" in result.error
+    assert rune.leftovers() == []
+
+
+def test_a_policy_of_other_kernels_is_refused_by_name(rune: Rune, bundle: Bundle) -> None:
+    bundle.process["scheduler"] = {"policy": "SCHED_ISO"}
+    result = rune.run(bundle)
+    assert result.status == 1
+    assert "process.scheduler.policy: this kernel has no SCHED_ISO" in result.error
+
+
+def test_exec_is_scheduled_as_its_own_process_says(rune: Rune, bundle: Bundle, tmp_path: Path) -> None:
+    bundle.process["args"] = ["sleep", "60"]
+    bundle.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 3}
+    rune.create(bundle)
+    assert rune("start", "c").status == 0
+    assert stat_fields(rune("exec", "c", "cat", "/proc/self/stat").out) == [3, 0, 3]
+    document = tmp_path / "process.json"
+    process = {"args": ["cat", "/proc/self/stat"], "cwd": "/", "env": ["PATH=/bin"]}
+    document.write_text(json.dumps(process | {"scheduler": {"policy": "SCHED_IDLE"}}))
+    assert stat_fields(rune("exec", "--process", document, "c").out) == [0, 0, 5]
+    document.write_text(json.dumps(process))
+    assert stat_fields(rune("exec", "--process", document, "c").out) == [0, 0, 0]

@@ -1,14 +1,19 @@
-"""Plans what few containers ask for: the clocks of a time namespace. Pure; imported only when one asks."""
+"""Plans what few containers ask for: clocks, scheduling. Pure; imported only when one asks."""
 
 from __future__ import annotations
 
+from errno import EBUSY, EINVAL, EPERM
+
 from inclavare.container.plan import CALL_WRITE_FILE
 from inclavare.linux import headers as k
-from inclavare.linux.calls import SYS_UNSHARE
+from inclavare.linux.calls import SYS_SCHED_SETATTR, SYS_UNSHARE
+from inclavare.oci.scheduling import POLICIES
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.plan import Plan
+    from inclavare.oci.process import Process
+    from inclavare.oci.scheduling import Scheduler
     from inclavare.oci.time_offsets import TimeOffset
 
 
@@ -24,3 +29,37 @@ def set_clocks(plan: Plan, offsets: list[TimeOffset]) -> None:
         len(lines),
         words=f"set the clocks of the time namespace: {told}",
     )
+
+
+def set_priorities(plan: Plan, process: Process) -> None:
+    """Plan how the process is scheduled."""
+    if process.scheduler is not None:
+        _set_scheduler(plan, process.scheduler)
+
+
+def _set_scheduler(plan: Plan, scheduler: Scheduler) -> None:
+    numbers = (
+        (48, 4),  # struct sched_attr of the first version
+        (POLICIES[scheduler.policy], 4),
+        (scheduler.flags, 8),
+        (scheduler.nice & 0xFFFF_FFFF, 4),
+        (scheduler.priority, 4),
+        (scheduler.runtime, 8),
+        (scheduler.deadline, 8),
+        (scheduler.period, 8),
+    )
+    attributes = plan.data(b"".join([number.to_bytes(size, "little") for number, size in numbers]))
+    words = f"set the scheduling policy {scheduler.policy}"
+    sentences = {
+        EPERM: f"cannot {words} (process.scheduler): Operation not permitted; it needs CAP_SYS_NICE on the host, with "
+        "control groups v1 linux.resources.cpu.realtimeRuntime for real time, and every CPU for SCHED_DEADLINE",
+        EBUSY: f"cannot {words} (process.scheduler): the CPUs have not so much time left for deadlines",
+    }
+    if scheduler.policy == "SCHED_ISO":
+        sentences[EINVAL] = "process.scheduler.policy: this kernel has no SCHED_ISO"
+    elif scheduler.policy == "SCHED_DEADLINE":
+        sentences[EINVAL] = (
+            f"cannot {words} (process.scheduler): Invalid argument; the period must lie between "
+            "/proc/sys/kernel/sched_deadline_period_min_us and sched_deadline_period_max_us"
+        )
+    plan.add(SYS_SCHED_SETATTR, 0, attributes, 0, words=words, sentences=sentences)

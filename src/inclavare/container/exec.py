@@ -30,6 +30,7 @@ from inclavare.container.process_plan import (
     add_identity,
     add_look_up,
     add_not_dumpable,
+    add_priorities,
 )
 from inclavare.errors import HostError, StateError
 from inclavare.linux import cgroups, process
@@ -115,6 +116,7 @@ def plan_exec(request: Request) -> Plan:
     )
     if request.console_fd >= 0:
         add_console(plan, request.console_fd, proc, 0)
+    add_priorities(plan, proc)
     if request.agent_fd >= 0:
         _add_agent(plan, request, userns=userns)
         return plan

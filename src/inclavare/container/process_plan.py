@@ -73,6 +73,14 @@ def add_not_dumpable(plan: Plan) -> None:
     plan.add(SYS_PRCTL, k.PR_SET_DUMPABLE, 0, words="hide this process from the container's")
 
 
+def add_priorities(plan: Plan, process: Process) -> None:
+    """Plan how the process is scheduled. After it joined its cgroups, before it loses capabilities."""
+    if process.scheduler is not None:
+        from inclavare.container import attribute_plan  # noqa: PLC0415  # few processes have one
+
+        attribute_plan.set_priorities(plan, process)
+
+
 def add_identity(plan: Plan, process: Process, facts: Facts, filter_: Filter | None, *, userns: bool) -> None:
     """Plan everything from rlimits to capabilities, and enter the working directory."""
     for limit in process.rlimits:

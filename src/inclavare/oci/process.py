@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from inclavare.oci.reader import UINT16_MAX, UINT32_MAX, UINT64_MAX, Members, show
 
+TYPE_CHECKING = False  # typing costs 7 ms
+if TYPE_CHECKING:
+    from inclavare.oci.scheduling import Scheduler
+
 # An id of all ones means "leave as it is" to the kernel: setuid(-1) would keep root.
 ID_MAX = UINT32_MAX - 1
 
@@ -135,7 +139,7 @@ class Rlimit:
 class Process:
     """The program to run and what it may do.
 
-    `console_size` is only there with `terminal`. `capabilities` is None when not given. `scheduler`, `io_priority` and
+    `console_size` is only there with `terminal`. `capabilities` is None when not given. `io_priority` and
     `exec_cpu_affinity` are raw JSON. `unknown` and `warnings` are those of the whole document (see Members).
     """
 
@@ -179,12 +183,21 @@ class Process:
         self.oom_score_adj: int | None = members.number("oomScoreAdj", -1000, 1000)
         self.apparmor_profile: str | None = members.text("apparmorProfile")
         self.selinux_label: str | None = members.text("selinuxLabel")
-        self.scheduler: dict[str, object] | None = members.raw_object("scheduler")
+        self.scheduler: Scheduler | None = _scheduler(members)
         self.io_priority: dict[str, object] | None = members.raw_object("ioPriority")
         self.exec_cpu_affinity: dict[str, object] | None = members.raw_object("execCPUAffinity")
         self.unknown: list[str] = members.unknown
         self.warnings: list[str] = members.warnings
         members.end()
+
+
+def _scheduler(members: Members) -> Scheduler | None:
+    child = members.optional_child("scheduler")
+    if child is None:
+        return None
+    from inclavare.oci.scheduling import Scheduler  # noqa: PLC0415  # few processes have one
+
+    return Scheduler(child)
 
 
 def _capability_names(members: Members, name: str) -> list[str]:

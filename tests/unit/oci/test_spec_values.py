@@ -57,7 +57,8 @@ def test_the_process_is_read(everything: Document) -> None:
     ]
     assert (process.terminal, process.no_new_privileges, process.oom_score_adj) == (True, True, -500)
     assert (process.apparmor_profile, process.selinux_label) == (raw["apparmorProfile"], raw["selinuxLabel"])
-    assert process.scheduler == raw["scheduler"]
+    assert process.scheduler is not None
+    assert (process.scheduler.policy, process.scheduler.priority, process.scheduler.flags) == ("SCHED_FIFO", 10, 1)
     assert process.io_priority == raw["ioPriority"]
     assert process.exec_cpu_affinity == raw["execCPUAffinity"]
 
