@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -128,3 +129,40 @@ def test_exec_is_scheduled_as_its_own_process_says(rune: Rune, bundle: Bundle, t
     assert stat_fields(rune("exec", "--process", document, "c").out) == [0, 0, 5]
     document.write_text(json.dumps(process))
     assert stat_fields(rune("exec", "--process", document, "c").out) == [0, 0, 0]
+
+
+def io_priority_of(pid: int) -> tuple[int, int]:
+    """Give the class and the priority that ioprio_get(2) tells."""
+    value = ctypes.CDLL(None).syscall(252, 1, pid)
+    assert value >= 0
+    return value >> 13, value & 7
+
+
+@pytest.mark.parametrize(
+    ("io_priority", "told"),
+    [
+        ({"class": "IOPRIO_CLASS_RT", "priority": 2}, (1, 2)),
+        ({"class": "IOPRIO_CLASS_BE", "priority": 7}, (2, 7)),
+        ({"class": "IOPRIO_CLASS_BE"}, (2, 0)),
+        ({"class": "IOPRIO_CLASS_IDLE"}, (3, 0)),
+    ],
+)
+def test_reads_and_writes_have_the_priority_asked_for(
+    rune: Rune, bundle: Bundle, io_priority: dict[str, object], told: tuple[int, int]
+) -> None:
+    bundle.process["ioPriority"] = io_priority
+    rune.create(bundle)
+    assert io_priority_of(rune.state()["pid"]) == told
+
+
+def test_real_time_reads_are_not_for_user_namespaces(rune: Rune, bundle: Bundle) -> None:
+    bundle.linux["namespaces"].append({"type": "user"})
+    for member in ("uidMappings", "gidMappings"):
+        bundle.linux[member] = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    bundle.process["ioPriority"] = {"class": "IOPRIO_CLASS_RT", "priority": 2}
+    result = rune.run(bundle)
+    assert result.status == 1
+    assert "cannot set the I/O priority 2 of IOPRIO_CLASS_RT (process.ioPriority): Operation not permitted" in (
+        result.error
+    )
+    assert rune.leftovers() == []

@@ -1,4 +1,4 @@
-"""Plans what few containers ask for: clocks, scheduling. Pure; imported only when one asks."""
+"""Plans what few containers ask for: clocks, scheduling, priorities. Pure; imported only when one asks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from errno import EBUSY, EINVAL, EPERM
 
 from inclavare.container.plan import CALL_WRITE_FILE
 from inclavare.linux import headers as k
-from inclavare.linux.calls import SYS_SCHED_SETATTR, SYS_UNSHARE
-from inclavare.oci.scheduling import POLICIES
+from inclavare.linux.calls import SYS_IOPRIO_SET, SYS_SCHED_SETATTR, SYS_UNSHARE
+from inclavare.oci.scheduling import IO_CLASSES, POLICIES
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.plan import Plan
     from inclavare.oci.process import Process
-    from inclavare.oci.scheduling import Scheduler
+    from inclavare.oci.scheduling import IOPriority, Scheduler
     from inclavare.oci.time_offsets import TimeOffset
 
 
@@ -32,9 +32,11 @@ def set_clocks(plan: Plan, offsets: list[TimeOffset]) -> None:
 
 
 def set_priorities(plan: Plan, process: Process) -> None:
-    """Plan how the process is scheduled."""
+    """Plan how the process is scheduled, and how its reads and writes are."""
     if process.scheduler is not None:
         _set_scheduler(plan, process.scheduler)
+    if process.io_priority is not None:
+        _set_io_priority(plan, process.io_priority)
 
 
 def _set_scheduler(plan: Plan, scheduler: Scheduler) -> None:
@@ -63,3 +65,17 @@ def _set_scheduler(plan: Plan, scheduler: Scheduler) -> None:
             "/proc/sys/kernel/sched_deadline_period_min_us and sched_deadline_period_max_us"
         )
     plan.add(SYS_SCHED_SETATTR, 0, attributes, 0, words=words, sentences=sentences)
+
+
+def _set_io_priority(plan: Plan, wanted: IOPriority) -> None:
+    value = IO_CLASSES[wanted.io_class] << k.IOPRIO_CLASS_SHIFT | wanted.priority
+    words = f"set the I/O priority {wanted.priority} of {wanted.io_class}"
+    needs = "it needs CAP_SYS_NICE on the host"
+    plan.add(
+        SYS_IOPRIO_SET,
+        k.IOPRIO_WHO_PROCESS,
+        0,
+        value,
+        words=words,
+        sentences={EPERM: f"cannot {words} (process.ioPriority): Operation not permitted; {needs}"},
+    )

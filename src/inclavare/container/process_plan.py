@@ -75,7 +75,7 @@ def add_not_dumpable(plan: Plan) -> None:
 
 def add_priorities(plan: Plan, process: Process) -> None:
     """Plan how the process is scheduled. After it joined its cgroups, before it loses capabilities."""
-    if process.scheduler is not None:
+    if process.scheduler is not None or process.io_priority is not None:
         from inclavare.container import attribute_plan  # noqa: PLC0415  # few processes have one
 
         attribute_plan.set_priorities(plan, process)

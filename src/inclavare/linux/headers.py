@@ -73,6 +73,10 @@ RESOLVE_NO_SYMLINKS = 0x04
 # linux/close_range.h
 CLOSE_RANGE_CLOEXEC = 4
 
+# linux/ioprio.h
+IOPRIO_WHO_PROCESS = 1
+IOPRIO_CLASS_SHIFT = 13
+
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4

@@ -1,6 +1,6 @@
-"""process.scheduler: how a process gets its turn at the CPU (config.md "Linux Process").
+"""process.scheduler and process.ioPriority: a process's turn at the CPU and at disks (config.md "Linux Process").
 
-The rules are those of sched_setattr(2). Parts of the sentences about SCHED_DEADLINE are what scripts
+The rules are those of sched_setattr(2) and ioprio_set(2). Parts of the sentences about SCHED_DEADLINE are what scripts
 look for.
 """
 
@@ -27,6 +27,7 @@ FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
+IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}  # linux/ioprio.h
 _CLAMPS = ("SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX")
 _REAL_TIME = ("SCHED_FIFO", "SCHED_RR")
 _DEADLINE = "SCHED_DEADLINE"
@@ -82,3 +83,14 @@ class Scheduler:
             raise members.error("runtime", f"{what} runtime ({self.runtime}) must be <= deadline ({self.deadline})")
         if self.period and self.deadline > self.period:
             raise members.error("deadline", f"{what} deadline ({self.deadline}) must be <= period ({self.period})")
+
+
+class IOPriority:
+    """A class out of IO_CLASSES and the priority in it, 0 is served first; for idle processes it means nothing."""
+
+    __slots__ = ("io_class", "priority")
+
+    def __init__(self, members: Members) -> None:
+        self.io_class: str = members.need_choice("class", tuple(IO_CLASSES))
+        self.priority: int = members.number("priority", 0, 7) or 0
+        members.end()

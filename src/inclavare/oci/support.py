@@ -16,7 +16,6 @@ from inclavare.oci.spec import Spec
 _OF_PROCESS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("apparmorProfile", ("apparmor_profile",), ()),
     ("selinuxLabel", ("selinux_label",), ()),
-    ("ioPriority", ("io_priority",), ()),
     ("execCPUAffinity", ("exec_cpu_affinity",), ()),
 )
 

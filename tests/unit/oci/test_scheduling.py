@@ -101,3 +101,23 @@ def test_a_scheduler_that_makes_no_sense_is_refused(members: dict[str, object], 
 )
 def test_times_of_a_deadline_are_checked(times: dict[str, object], message: str) -> None:
     assert refusal(scheduler(policy="SCHED_DEADLINE", **times)) == f"scheduler.{message}"
+
+
+def test_an_io_priority_is_read() -> None:
+    read = parse_process(process(ioPriority={"class": "IOPRIO_CLASS_RT", "priority": 7})).io_priority
+    assert read is not None
+    assert (read.io_class, read.priority) == ("IOPRIO_CLASS_RT", 7)
+    assert parse_process(process()).io_priority is None
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"priority": 1}, "class: is required, one of IOPRIO_CLASS_RT, IOPRIO_CLASS_BE, IOPRIO_CLASS_IDLE"),
+        ({"class": "x"}, 'class: "x" is not one of IOPRIO_CLASS_RT, IOPRIO_CLASS_BE, IOPRIO_CLASS_IDLE'),
+        ({"class": "IOPRIO_CLASS_BE", "priority": 8}, "priority: 8 is not between 0 and 7"),
+        ({"class": "IOPRIO_CLASS_BE", "priority": -1}, "priority: -1 is not between 0 and 7"),
+    ],
+)
+def test_an_io_priority_that_makes_no_sense_is_refused(members: dict[str, object], message: str) -> None:
+    assert refusal(process(ioPriority=members)) == f"ioPriority.{message}"

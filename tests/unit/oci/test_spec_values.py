@@ -59,7 +59,7 @@ def test_the_process_is_read(everything: Document) -> None:
     assert (process.apparmor_profile, process.selinux_label) == (raw["apparmorProfile"], raw["selinuxLabel"])
     assert process.scheduler is not None
     assert (process.scheduler.policy, process.scheduler.priority, process.scheduler.flags) == ("SCHED_FIFO", 10, 1)
-    assert process.io_priority == raw["ioPriority"]
+    assert plain(process.io_priority) == {"io_class": "IOPRIO_CLASS_BE", "priority": 3}
     assert process.exec_cpu_affinity == raw["execCPUAffinity"]
 
 

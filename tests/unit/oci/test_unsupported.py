@@ -13,7 +13,6 @@ from tests.unit.oci.conftest import Document, Edited, put, read_config
 UNSUPPORTED = [
     "process.apparmorProfile",
     "process.selinuxLabel",
-    "process.ioPriority",
     "process.execCPUAffinity",
     "linux.mountLabel",
     "linux.intelRdt",
