@@ -63,7 +63,7 @@ $(BUILD)/manual/rune.bash: tools/manual.py src/inclavare/cli/table.py
 # --- what has to be there -------------------------------------------------------------------------------------------
 
 APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography libpython3-dev
-APT_TEST := python3-venv busybox-static clang-format dbus-daemon libseccomp-dev strace iproute2 iptables procps docker.io containerd runc crun
+APT_TEST := python3-venv busybox-static clang-format dbus-daemon libseccomp-dev strace iproute2 iptables procps docker.io containerd runc crun podman
 APT_VM := mmdebstrap qemu-system-x86 e2fsprogs
 APT_BENCH := runc crun strace valgrind
 
@@ -162,6 +162,8 @@ INSTALL_ROOT = $(abspath $(DESTDIR)$(PREFIX))
 INSTALL_LIBRARY = $(INSTALL_ROOT)/lib/inclavare
 # The PALs and the enclave have a second, stable place: configurations name it.
 INSTALL_PALS = $(filter $(OUT)/liberpal-%.so,$(NATIVE))
+# podman reads /etc; another PREFIX has an etc of its own.
+INSTALL_CONFIGURATION = $(abspath $(DESTDIR)$(if $(filter /usr /usr/local,$(PREFIX)),,$(PREFIX))/etc/containers/containers.conf.d)
 COMPLETIONS := bash-completion/completions/rune zsh/site-functions/_rune fish/vendor_completions.d/rune.fish
 INSTALL_ENCLAVES = $(filter $(OUT)/skeleton/encl.%,$(NATIVE))
 
@@ -182,6 +184,8 @@ install: all
 	ln -sf ../bin/rune $(INSTALL_ROOT)/sbin/rune
 	$(if $(INSTALL_PALS),install $(INSTALL_PALS) $(INSTALL_ROOT)/lib)
 	install -m 644 $(INSTALL_ENCLAVES) $(INSTALL_ROOT)/share/inclavare/skeleton
+	install -d $(INSTALL_CONFIGURATION)
+	sed 's|@RUNE@|$(PREFIX)/bin/rune|' tools/podman.conf >$(INSTALL_CONFIGURATION)/50-rune.conf
 	install -d $(INSTALL_ROOT)/share/man/man8 $(addprefix $(INSTALL_ROOT)/share/,$(dir $(COMPLETIONS)))
 	install -m 644 $(BUILD)/manual/man8/* $(INSTALL_ROOT)/share/man/man8
 	$(foreach file,$(COMPLETIONS),install -m 644 $(BUILD)/manual/$(if $(filter rune,$(notdir $(file))),rune.bash,$(notdir $(file))) \
@@ -191,6 +195,7 @@ uninstall:
 	rm -rf $(INSTALL_LIBRARY) $(INSTALL_ROOT)/share/inclavare
 	rm -f $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/sbin/rune $(INSTALL_ROOT)/bin/runectl
 	rm -f $(addprefix $(INSTALL_ROOT)/lib/,$(notdir $(INSTALL_PALS)))
+	rm -f $(INSTALL_CONFIGURATION)/50-rune.conf
 	rm -f $(INSTALL_ROOT)/share/man/man8/rune.8 $(INSTALL_ROOT)/share/man/man8/rune-*.8 $(addprefix $(INSTALL_ROOT)/share/,$(COMPLETIONS))
 
 clean:

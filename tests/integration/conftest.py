@@ -75,6 +75,10 @@ class Docker:
         )
         self._wait_until(lambda: self("version", timeout=10).returncode == 0)
 
+    @property
+    def pid_of_containerd(self) -> int:
+        return self._processes[0].pid
+
     def stop(self) -> list[str]:
         """Remove the containers, end both daemons, and tell what is left on the machine."""
         self.remove_containers()
