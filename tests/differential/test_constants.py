@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from inclavare.linux import calls, capabilities, device_filter, headers, rlimits, seccomp
+from inclavare.oci import memory_policy, scheduling
 
 # Two programs, since sys/mount.h and linux/mount.h declare the same things.
 INCLUDES = (
@@ -19,13 +20,14 @@ INCLUDES = (
         *("fcntl.h", "linux/sched.h", "linux/mount.h", "linux/openat2.h", "linux/close_range.h", "linux/prctl.h"),
         *("linux/capability.h", "linux/seccomp.h", "linux/filter.h", "linux/audit.h", "linux/bpf.h", "linux/keyctl.h"),
         *("sys/socket.h", "linux/sockios.h", "net/if.h", "signal.h", "sys/resource.h", "sys/syscall.h", "errno.h"),
-        *("linux/net.h", "linux/ipc.h"),
+        *("linux/net.h", "linux/ipc.h", "linux/ioprio.h", "linux/mempolicy.h"),
     ),
     ("sys/mount.h",),
 )
 # Where a header spells a constant otherwise than we may: ours -> the header's.
 SPELLING = {
     "LINUX_CAPABILITY_VERSION_3": "_LINUX_CAPABILITY_VERSION_3",
+    "SCHED_OTHER": "SCHED_NORMAL",
     "X32_BIT": "__X32_SYSCALL_BIT",
     "LD_ABS": "(BPF_LD | BPF_W | BPF_ABS)",
     "JA": "(BPF_JMP | BPF_JA)",
@@ -50,9 +52,10 @@ SPELLING = {
     "EXIT": "(BPF_JMP | BPF_EXIT)",
 }
 # Ours alone: registers by purpose, and bits of our own choice.
-OURS = {"R0", "R1", "TYPE", "WANTED", "MAJOR", "MINOR", "JUMP_MAX", "LOW", "CALL_MASK"}
-# Newer than the headers of the oldest system that builds this (Debian 12, Linux 6.1); the value is the kernel's ABI.
-NEWER = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"}
+OURS = {"R0", "R1", "TYPE", "WANTED", "MAJOR", "MINOR", "JUMP_MAX", "LOW", "CALL_MASK", "IGNORED_FLAGS"}
+# Newer than the headers of the oldest system that builds this (Debian 12, Linux 6.1), or only reserved in them; the
+# value is the kernel's ABI.
+NEWER = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "MPOL_WEIGHTED_INTERLEAVE", "SCHED_ISO"}
 
 
 def _integers(module: ModuleType) -> dict[str, int]:
@@ -71,9 +74,10 @@ def _wanted() -> dict[str, tuple[str, int]]:
             wanted[f"{module.__name__}.{name}"] = (SPELLING.get(name, name), value)
     for name, value in _integers(calls).items():
         wanted[f"calls.{name}"] = (f"SYS_{name.removeprefix('SYS_').lower()}", value)
-    for table in (capabilities.NUMBERS, rlimits.RLIMITS):
+    scheduled = (scheduling.POLICIES, scheduling.FLAGS, scheduling.IO_CLASSES)
+    for table in (capabilities.NUMBERS, rlimits.RLIMITS, *scheduled, memory_policy.MODES, memory_policy.FLAGS):
         for name, value in table.items():
-            wanted[name] = (name, value)
+            wanted[name] = (SPELLING.get(name, name), value)
     for name, value in seccomp.RETURNS.items():
         wanted[name] = (name.replace("SCMP_ACT", "SECCOMP_RET"), value)
     for name, value in seccomp.FLAGS.items():

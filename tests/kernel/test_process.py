@@ -166,3 +166,53 @@ def test_real_time_reads_are_not_for_user_namespaces(rune: Rune, bundle: Bundle)
         result.error
     )
     assert rune.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({"mode": "MPOL_DEFAULT"}, "default"),
+        ({"mode": "MPOL_LOCAL"}, "local"),
+        ({"mode": "MPOL_PREFERRED"}, "local"),
+        ({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}, "prefer=static:0"),
+        ({"mode": "MPOL_PREFERRED_MANY", "nodes": "0"}, "prefer (many):0"),
+        ({"mode": "MPOL_BIND", "nodes": "0-3,7"}, "bind:0"),
+        ({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_NUMA_BALANCING"]}, "bind=balancing:0"),
+        (
+            {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES"]},
+            "bind=relative|balancing:0",
+        ),
+        ({"mode": "MPOL_INTERLEAVE", "nodes": "0"}, "interleave:0"),
+        ({"mode": "MPOL_WEIGHTED_INTERLEAVE", "nodes": "0"}, "weighted interleave:0"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_memory_comes_from_the_nodes_of_its_policy(
+    rune: Rune, bundle: Bundle, policy: dict[str, object], told: str
+) -> None:
+    if not Path("/proc/self/numa_maps").exists():
+        pytest.skip("needs a kernel with CONFIG_NUMA")
+    weighted = policy["mode"] == "MPOL_WEIGHTED_INTERLEAVE"
+    if weighted and not Path("/sys/kernel/mm/mempolicy/weighted_interleave").exists():
+        pytest.skip("needs Linux 6.9")
+    bundle.linux["memoryPolicy"] = policy
+    bundle.process["args"] = ["cat", "/proc/self/numa_maps"]
+    result = rune.run(bundle)
+    assert result.status == 0, result.error
+    assert f" {told} " in result.out.splitlines()[1]
+
+
+def test_exec_takes_the_containers_memory_policy(rune: Rune, bundle: Bundle) -> None:
+    if not Path("/proc/self/numa_maps").exists():
+        pytest.skip("needs a kernel with CONFIG_NUMA")
+    bundle.linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0"}
+    rune.create(bundle)
+    assert " bind:0 " in rune("exec", "c", "cat", "/proc/self/numa_maps").out.splitlines()[1]
+
+
+def test_nodes_that_the_machine_has_not_are_named(rune: Rune, bundle: Bundle) -> None:
+    bundle.linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "900-1023"}
+    result = rune.run(bundle)
+    assert result.status == 1
+    assert "cannot set the memory policy MPOL_BIND of nodes 900-1023 (linux.memoryPolicy)" in result.error
+    assert rune.leftovers() == []

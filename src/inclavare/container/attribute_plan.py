@@ -1,4 +1,4 @@
-"""Plans what few containers ask for: clocks, scheduling, priorities. Pure; imported only when one asks."""
+"""Plans what few containers ask for: clocks, scheduling, priorities, memory policy. Pure; imported only then."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from errno import EBUSY, EINVAL, EPERM
 
 from inclavare.container.plan import CALL_WRITE_FILE
 from inclavare.linux import headers as k
-from inclavare.linux.calls import SYS_IOPRIO_SET, SYS_SCHED_SETATTR, SYS_UNSHARE
+from inclavare.linux.calls import SYS_IOPRIO_SET, SYS_SCHED_SETATTR, SYS_SET_MEMPOLICY, SYS_UNSHARE
+from inclavare.oci import memory_policy, number_list
 from inclavare.oci.scheduling import IO_CLASSES, POLICIES
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.plan import Plan
+    from inclavare.oci.linux import Linux
+    from inclavare.oci.memory_policy import MemoryPolicy
     from inclavare.oci.process import Process
     from inclavare.oci.scheduling import IOPriority, Scheduler
     from inclavare.oci.time_offsets import TimeOffset
@@ -31,12 +34,14 @@ def set_clocks(plan: Plan, offsets: list[TimeOffset]) -> None:
     )
 
 
-def set_priorities(plan: Plan, process: Process) -> None:
-    """Plan how the process is scheduled, and how its reads and writes are."""
+def set_attributes(plan: Plan, process: Process, linux: Linux) -> None:
+    """Plan how the process is scheduled, how its reads and writes are, and where its memory comes from."""
     if process.scheduler is not None:
         _set_scheduler(plan, process.scheduler)
     if process.io_priority is not None:
         _set_io_priority(plan, process.io_priority)
+    if linux.memory_policy is not None:
+        _set_memory_policy(plan, linux.memory_policy)
 
 
 def _set_scheduler(plan: Plan, scheduler: Scheduler) -> None:
@@ -78,4 +83,22 @@ def _set_io_priority(plan: Plan, wanted: IOPriority) -> None:
         value,
         words=words,
         sentences={EPERM: f"cannot {words} (process.ioPriority): Operation not permitted; {needs}"},
+    )
+
+
+def _set_memory_policy(plan: Plan, policy: MemoryPolicy) -> None:
+    count = memory_policy.NODE_MAX + 1
+    nodes = plan.data(policy.nodes.to_bytes(count // 8, "little"))
+    of = f" of nodes {number_list.render(policy.nodes)}" if policy.nodes else ""
+    words = f"set the memory policy {policy.mode}{of}"
+    plan.add(
+        SYS_SET_MEMPOLICY,
+        memory_policy.MODES[policy.mode] | policy.flags,
+        nodes if policy.nodes else 0,
+        count + 1 if policy.nodes else 0,  # the kernel takes one off
+        words=words,
+        sentences={
+            EINVAL: f"cannot {words} (linux.memoryPolicy): Invalid argument; the container has none of these nodes "
+            "(linux.resources.cpu.mems, /sys/devices/system/node/has_memory), or the kernel not this mode"
+        },
     )

@@ -24,13 +24,13 @@ from inclavare.container.planner import (
 )
 from inclavare.container.process_plan import (
     Filter,
+    add_attributes,
     add_death_signal,
     add_exec,
     add_filter,
     add_identity,
     add_look_up,
     add_not_dumpable,
-    add_priorities,
 )
 from inclavare.errors import HostError, StateError
 from inclavare.linux import cgroups, process
@@ -116,7 +116,7 @@ def plan_exec(request: Request) -> Plan:
     )
     if request.console_fd >= 0:
         add_console(plan, request.console_fd, proc, 0)
-    add_priorities(plan, proc)
+    add_attributes(plan, proc, request.spec.linux)
     if request.agent_fd >= 0:
         _add_agent(plan, request, userns=userns)
         return plan

@@ -30,13 +30,13 @@ from inclavare.container.plan import (
 )
 from inclavare.container.process_plan import (
     Filter,
+    add_attributes,
     add_death_signal,
     add_exec,
     add_filter,
     add_identity,
     add_look_up,
     add_not_dumpable,
-    add_priorities,
 )
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (
@@ -241,7 +241,7 @@ def plan_create(request: Request) -> Plan:
     if request.console_fd >= 0:
         add_console(plan, request.console_fd, process, CONSOLE_BIND)
     root.finish()
-    add_priorities(plan, process)
+    add_attributes(plan, process, spec.linux)
     add_identity(plan, process, request.facts, request.filter, userns=userns)
     if request.enclave:
         _run_enclave(plan, request, process, pal, envp)

@@ -35,6 +35,7 @@ from inclavare.linux.rlimits import RLIMITS
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.facts import Facts
+    from inclavare.oci.linux import Linux
     from inclavare.oci.process import Process
 
 PATH_MAX = 4096
@@ -73,12 +74,12 @@ def add_not_dumpable(plan: Plan) -> None:
     plan.add(SYS_PRCTL, k.PR_SET_DUMPABLE, 0, words="hide this process from the container's")
 
 
-def add_priorities(plan: Plan, process: Process) -> None:
-    """Plan how the process is scheduled. After it joined its cgroups, before it loses capabilities."""
-    if process.scheduler is not None or process.io_priority is not None:
-        from inclavare.container import attribute_plan  # noqa: PLC0415  # few processes have one
+def add_attributes(plan: Plan, process: Process, linux: Linux) -> None:
+    """Plan what few processes ask for. After the process joined its cgroups, before it loses capabilities."""
+    if process.scheduler or process.io_priority or linux.memory_policy:
+        from inclavare.container import attribute_plan  # noqa: PLC0415  # few processes have them
 
-        attribute_plan.set_priorities(plan, process)
+        attribute_plan.set_attributes(plan, process, linux)
 
 
 def add_identity(plan: Plan, process: Process, facts: Facts, filter_: Filter | None, *, userns: bool) -> None:

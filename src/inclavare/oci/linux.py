@@ -13,6 +13,7 @@ from inclavare.oci.seccomp import Seccomp
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
+    from inclavare.oci.memory_policy import MemoryPolicy
     from inclavare.oci.time_offsets import TimeOffset
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
@@ -74,8 +75,8 @@ class Device:
 class Linux:
     """What is particular to Linux.
 
-    `rootfs_propagation` is a name out of PROPAGATIONS. `intel_rdt`, `memory_policy`, `net_devices` and `personality`
-    are raw JSON.
+    `rootfs_propagation` is a name out of PROPAGATIONS. `intel_rdt`, `net_devices` and `personality` are raw
+    JSON.
     """
 
     __slots__ = (
@@ -114,7 +115,7 @@ class Linux:
         self.readonly_paths: list[str] = members.absolute_paths("readonlyPaths")
         self.mount_label: str | None = members.text("mountLabel")
         self.intel_rdt: dict[str, object] | None = members.raw_object("intelRdt")
-        self.memory_policy: dict[str, object] | None = members.raw_object("memoryPolicy")
+        self.memory_policy: MemoryPolicy | None = _memory_policy(members)
         self.net_devices: dict[str, object] | None = members.raw_object("netDevices")
         self.personality: dict[str, object] | None = members.raw_object("personality")
         self.time_offsets: list[TimeOffset] = _time_offsets(members)
@@ -126,6 +127,15 @@ class Linux:
             if namespace.type == kind:
                 return namespace
         return None
+
+
+def _memory_policy(members: Members) -> MemoryPolicy | None:
+    child = members.optional_child("memoryPolicy")
+    if child is None:
+        return None
+    from inclavare.oci.memory_policy import MemoryPolicy  # noqa: PLC0415  # few containers have one
+
+    return MemoryPolicy(child)
 
 
 def _time_offsets(members: Members) -> list[TimeOffset]:

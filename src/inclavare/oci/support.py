@@ -22,7 +22,6 @@ _OF_PROCESS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("linux.mountLabel", ("linux", "mount_label"), ()),
     ("linux.intelRdt", ("linux", "intel_rdt"), ()),
-    ("linux.memoryPolicy", ("linux", "memory_policy"), ()),
     ("linux.personality", ("linux", "personality"), ()),
     ("linux.seccomp.defaultAction", ("linux", "seccomp", "default_action"), ("SCMP_ACT_NOTIFY",)),
     ("linux.seccomp.syscalls[].action", ("linux", "seccomp", "syscalls", "action"), ("SCMP_ACT_NOTIFY",)),

@@ -16,7 +16,6 @@ UNSUPPORTED = [
     "process.execCPUAffinity",
     "linux.mountLabel",
     "linux.intelRdt",
-    "linux.memoryPolicy",
     "linux.personality",
     "linux.seccomp.listenerPath",
     "linux.seccomp.listenerMetadata",
