@@ -20,7 +20,7 @@ INCLUDES = (
         *("fcntl.h", "linux/sched.h", "linux/mount.h", "linux/openat2.h", "linux/close_range.h", "linux/prctl.h"),
         *("linux/capability.h", "linux/seccomp.h", "linux/filter.h", "linux/audit.h", "linux/bpf.h", "linux/keyctl.h"),
         *("sys/socket.h", "linux/sockios.h", "net/if.h", "signal.h", "sys/resource.h", "sys/syscall.h", "errno.h"),
-        *("linux/net.h", "linux/ipc.h", "linux/ioprio.h", "linux/mempolicy.h"),
+        *("linux/net.h", "linux/ipc.h", "linux/ioprio.h", "linux/mempolicy.h", "linux/personality.h"),
     ),
     ("sys/mount.h",),
 )

@@ -216,3 +216,56 @@ def test_nodes_that_the_machine_has_not_are_named(rune: Rune, bundle: Bundle) ->
     assert result.status == 1
     assert "cannot set the memory policy MPOL_BIND of nodes 900-1023 (linux.memoryPolicy)" in result.error
     assert rune.leftovers() == []
+
+
+@pytest.mark.parametrize(("domain", "told"), [("LINUX", "00000000"), ("LINUX32", "00000008")])
+def test_a_personality_is_the_containers_and_that_of_exec(rune: Rune, bundle: Bundle, domain: str, told: str) -> None:
+    bundle.linux["personality"] = {"domain": domain}
+    rune.create(bundle)
+    assert Path(f"/proc/{rune.state()['pid']}/personality").read_text().strip() == told
+    assert rune("exec", "c", "cat", "/proc/self/personality").out.strip() == told
+
+
+def test_linux32_sees_a_32_bit_machine(rune: Rune, bundle: Bundle) -> None:
+    bundle.linux["personality"] = {"domain": "LINUX32"}
+    bundle.process["args"] = ["uname", "-m"]
+    assert rune.run(bundle).out.strip() == "i686"
+
+
+@pytest.mark.parametrize(
+    ("affinity", "told"),
+    [
+        ({}, "0-1"),
+        ({"initial": "1"}, "1"),
+        ({"final": "0"}, "0"),
+        ({"initial": "0", "final": "1"}, "1"),
+        ({"initial": "0", "final": "0-1,77"}, "0-1"),
+    ],
+)
+def test_exec_runs_on_the_cpus_asked_for(
+    rune: Rune, bundle: Bundle, tmp_path: Path, affinity: dict[str, str], told: str
+) -> None:
+    if os.sched_getaffinity(0) != {0, 1}:
+        pytest.skip("is written for a machine with two CPUs")
+    rune.create(bundle)
+    document = tmp_path / "process.json"
+    process = {"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"]}
+    document.write_text(json.dumps(process | {"execCPUAffinity": affinity}))
+    result = rune("exec", "--process", document, "c")
+    assert result.out.split() == ["Cpus_allowed_list:", told], result.error
+
+
+def test_the_container_itself_takes_no_affinity_of_exec(rune: Rune, bundle: Bundle) -> None:
+    bundle.process["execCPUAffinity"] = {"initial": "0", "final": "0"}
+    rune.create(bundle)
+    assert os.sched_getaffinity(rune.state()["pid"]) == os.sched_getaffinity(0)
+    result = rune("exec", "c", "grep", "Cpus_allowed_list", "/proc/self/status")
+    assert result.out.split()[1] == "0"
+
+
+def test_cpus_that_are_not_there_are_named(rune: Rune, bundle: Bundle) -> None:
+    bundle.process["execCPUAffinity"] = {"final": "8000-8191"}
+    rune.create(bundle)
+    result = rune("exec", "c", "true")
+    assert result.status != 0
+    assert "cannot run on the CPUs 8000-8191 (process.execCPUAffinity.final): Invalid argument" in result.error

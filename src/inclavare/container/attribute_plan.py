@@ -6,9 +6,16 @@ from errno import EBUSY, EINVAL, EPERM
 
 from inclavare.container.plan import CALL_WRITE_FILE
 from inclavare.linux import headers as k
-from inclavare.linux.calls import SYS_IOPRIO_SET, SYS_SCHED_SETATTR, SYS_SET_MEMPOLICY, SYS_UNSHARE
+from inclavare.linux.calls import (
+    SYS_IOPRIO_SET,
+    SYS_PERSONALITY,
+    SYS_SCHED_SETAFFINITY,
+    SYS_SCHED_SETATTR,
+    SYS_SET_MEMPOLICY,
+    SYS_UNSHARE,
+)
 from inclavare.oci import memory_policy, number_list
-from inclavare.oci.scheduling import IO_CLASSES, POLICIES
+from inclavare.oci.scheduling import CPU_MAX, IO_CLASSES, POLICIES
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -35,13 +42,30 @@ def set_clocks(plan: Plan, offsets: list[TimeOffset]) -> None:
 
 
 def set_attributes(plan: Plan, process: Process, linux: Linux) -> None:
-    """Plan how the process is scheduled, how its reads and writes are, and where its memory comes from."""
+    """Plan how the process is scheduled, how its reads and writes are, where its memory comes from, and the like."""
     if process.scheduler is not None:
         _set_scheduler(plan, process.scheduler)
     if process.io_priority is not None:
         _set_io_priority(plan, process.io_priority)
     if linux.memory_policy is not None:
         _set_memory_policy(plan, linux.memory_policy)
+    if linux.personality is not None:
+        number = {"LINUX": k.PER_LINUX, "LINUX32": k.PER_LINUX32}[linux.personality]
+        plan.add(SYS_PERSONALITY, number, words=f"set the personality {linux.personality}")
+
+
+def set_affinity(plan: Plan, member: str, cpus: int) -> None:
+    """Plan on which CPUs the process runs; `member` of process.execCPUAffinity says so."""
+    words = f"run on the CPUs {number_list.render(cpus)} (process.execCPUAffinity.{member})"
+    size = (CPU_MAX + 1) // 8
+    plan.add(
+        SYS_SCHED_SETAFFINITY,
+        0,
+        size,
+        plan.data(cpus.to_bytes(size, "little")),
+        words=words,
+        sentences={EINVAL: f"cannot {words}: Invalid argument; the process may use none of them"},
+    )
 
 
 def _set_scheduler(plan: Plan, scheduler: Scheduler) -> None:

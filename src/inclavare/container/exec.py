@@ -100,7 +100,15 @@ def plan_exec(request: Request) -> Plan:
         k.CLOSE_RANGE_CLOEXEC,
         words="let no fd through to the program",
     )
+    affinity = proc.exec_cpu_affinity
+    if affinity is not None:
+        from inclavare.container.attribute_plan import set_affinity  # noqa: PLC0415  # few processes have one
+
+        if affinity.initial:
+            set_affinity(plan, "initial", affinity.initial)
     add_cgroup_join(plan, request.cgroup_fds)
+    if affinity is not None and affinity.final:
+        set_affinity(plan, "final", affinity.final)
     write_settings(plan, {}, proc)
     rest = flags & ~k.CLONE_NEWPID
     if rest:

@@ -76,7 +76,7 @@ def add_not_dumpable(plan: Plan) -> None:
 
 def add_attributes(plan: Plan, process: Process, linux: Linux) -> None:
     """Plan what few processes ask for. After the process joined its cgroups, before it loses capabilities."""
-    if process.scheduler or process.io_priority or linux.memory_policy:
+    if process.scheduler or process.io_priority or linux.memory_policy or linux.personality:
         from inclavare.container import attribute_plan  # noqa: PLC0415  # few processes have them
 
         attribute_plan.set_attributes(plan, process, linux)

@@ -73,6 +73,10 @@ RESOLVE_NO_SYMLINKS = 0x04
 # linux/close_range.h
 CLOSE_RANGE_CLOEXEC = 4
 
+# linux/personality.h
+PER_LINUX = 0
+PER_LINUX32 = 8
+
 # linux/ioprio.h
 IOPRIO_WHO_PROCESS = 1
 IOPRIO_CLASS_SHIFT = 13

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inclavare.oci.time_offsets import TimeOffset
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
+DOMAINS = ("LINUX", "LINUX32")
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable")
 
 # Linux dev_t: 12 bits of major and 20 bits of minor. More would silently name another device.
@@ -75,8 +76,8 @@ class Device:
 class Linux:
     """What is particular to Linux.
 
-    `rootfs_propagation` is a name out of PROPAGATIONS. `intel_rdt`, `net_devices` and `personality` are raw
-    JSON.
+    `rootfs_propagation` is a name out of PROPAGATIONS. `personality` one out of DOMAINS. `intel_rdt` and
+    `net_devices` are raw JSON.
     """
 
     __slots__ = (
@@ -117,7 +118,7 @@ class Linux:
         self.intel_rdt: dict[str, object] | None = members.raw_object("intelRdt")
         self.memory_policy: MemoryPolicy | None = _memory_policy(members)
         self.net_devices: dict[str, object] | None = members.raw_object("netDevices")
-        self.personality: dict[str, object] | None = members.raw_object("personality")
+        self.personality: str | None = _personality(members)
         self.time_offsets: list[TimeOffset] = _time_offsets(members)
         members.end()
 
@@ -127,6 +128,17 @@ class Linux:
             if namespace.type == kind:
                 return namespace
         return None
+
+
+def _personality(members: Members) -> str | None:
+    child = members.optional_child("personality")
+    if child is None:
+        return None
+    domain = child.need_choice("domain", DOMAINS)
+    if child.texts("flags"):
+        raise child.error("flags", "the runtime-spec has no flags yet")
+    child.end()
+    return domain
 
 
 def _memory_policy(members: Members) -> MemoryPolicy | None:

@@ -10,7 +10,7 @@ from inclavare.oci.reader import UINT16_MAX, UINT32_MAX, UINT64_MAX, Members, sh
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
-    from inclavare.oci.scheduling import IOPriority, Scheduler
+    from inclavare.oci.scheduling import ExecCPUAffinity, IOPriority, Scheduler
 
 # An id of all ones means "leave as it is" to the kernel: setuid(-1) would keep root.
 ID_MAX = UINT32_MAX - 1
@@ -139,8 +139,8 @@ class Rlimit:
 class Process:
     """The program to run and what it may do.
 
-    `console_size` is only there with `terminal`. `capabilities` is None when not given. `exec_cpu_affinity` is
-    raw JSON. `unknown` and `warnings` are those of the whole document (see Members).
+    `console_size` is only there with `terminal`. `capabilities` is None when not given. `unknown` and
+    `warnings` are those of the whole document (see Members).
     """
 
     __slots__ = (
@@ -185,7 +185,7 @@ class Process:
         self.selinux_label: str | None = members.text("selinuxLabel")
         self.scheduler: Scheduler | None = _scheduler(members)
         self.io_priority: IOPriority | None = _io_priority(members)
-        self.exec_cpu_affinity: dict[str, object] | None = members.raw_object("execCPUAffinity")
+        self.exec_cpu_affinity: ExecCPUAffinity | None = _exec_cpu_affinity(members)
         self.unknown: list[str] = members.unknown
         self.warnings: list[str] = members.warnings
         members.end()
@@ -207,6 +207,15 @@ def _io_priority(members: Members) -> IOPriority | None:
     from inclavare.oci.scheduling import IOPriority  # noqa: PLC0415  # few processes have one
 
     return IOPriority(child)
+
+
+def _exec_cpu_affinity(members: Members) -> ExecCPUAffinity | None:
+    child = members.optional_child("execCPUAffinity")
+    if child is None:
+        return None
+    from inclavare.oci.scheduling import ExecCPUAffinity  # noqa: PLC0415  # few processes have one
+
+    return ExecCPUAffinity(child)
 
 
 def _capability_names(members: Members, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""process.scheduler and process.ioPriority: a process's turn at the CPU and at disks (config.md "Linux Process").
+"""process.scheduler, ioPriority and execCPUAffinity: a process's turn at CPUs and disks (config.md "Linux Process").
 
 The rules are those of sched_setattr(2) and ioprio_set(2). Parts of the sentences about SCHED_DEADLINE are what scripts
 look for.
@@ -6,6 +6,7 @@ look for.
 
 from __future__ import annotations
 
+from inclavare.oci import number_list
 from inclavare.oci.reader import INT32_MAX, INT64_MAX, UINT64_MAX, Members
 
 # linux/sched.h; ISO was never in a kernel of kernel.org, others have it.
@@ -28,6 +29,7 @@ FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}  # linux/ioprio.h
+CPU_MAX = (1 << 13) - 1  # the kernel's largest NR_CPUS
 _CLAMPS = ("SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX")
 _REAL_TIME = ("SCHED_FIFO", "SCHED_RR")
 _DEADLINE = "SCHED_DEADLINE"
@@ -93,4 +95,15 @@ class IOPriority:
     def __init__(self, members: Members) -> None:
         self.io_class: str = members.need_choice("class", tuple(IO_CLASSES))
         self.priority: int = members.number("priority", 0, 7) or 0
+        members.end()
+
+
+class ExecCPUAffinity:
+    """CPUs of a process of `exec`, a bit for each: before it joins the container's cgroup and after. 0: not given."""
+
+    __slots__ = ("final", "initial")
+
+    def __init__(self, members: Members) -> None:
+        self.initial: int = number_list.parse(members, "initial", CPU_MAX)
+        self.final: int = number_list.parse(members, "final", CPU_MAX)
         members.end()

@@ -16,13 +16,11 @@ from inclavare.oci.spec import Spec
 _OF_PROCESS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("apparmorProfile", ("apparmor_profile",), ()),
     ("selinuxLabel", ("selinux_label",), ()),
-    ("execCPUAffinity", ("exec_cpu_affinity",), ()),
 )
 
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("linux.mountLabel", ("linux", "mount_label"), ()),
     ("linux.intelRdt", ("linux", "intel_rdt"), ()),
-    ("linux.personality", ("linux", "personality"), ()),
     ("linux.seccomp.defaultAction", ("linux", "seccomp", "default_action"), ("SCMP_ACT_NOTIFY",)),
     ("linux.seccomp.syscalls[].action", ("linux", "seccomp", "syscalls", "action"), ("SCMP_ACT_NOTIFY",)),
     ("linux.seccomp.listenerPath", ("linux", "seccomp", "listener_path"), ()),

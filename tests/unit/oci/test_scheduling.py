@@ -121,3 +121,21 @@ def test_an_io_priority_is_read() -> None:
 )
 def test_an_io_priority_that_makes_no_sense_is_refused(members: dict[str, object], message: str) -> None:
     assert refusal(process(ioPriority=members)) == f"ioPriority.{message}"
+
+
+def test_cpus_of_exec_are_read() -> None:
+    read = parse_process(process(execCPUAffinity={"initial": "0-1,4", "final": "8191"})).exec_cpu_affinity
+    assert read is not None
+    assert (read.initial, read.final) == (0b10011, 1 << 8191)
+    empty = parse_process(process(execCPUAffinity={})).exec_cpu_affinity
+    assert empty is not None
+    assert (empty.initial, empty.final) == (0, 0)
+
+
+def test_cpus_that_cannot_be_are_refused() -> None:
+    assert refusal(process(execCPUAffinity={"initial": "x"})) == (
+        'execCPUAffinity.initial: "x" is not a list of numbers and ranges such as "0-3,7"'
+    )
+    assert refusal(process(execCPUAffinity={"final": "8192"})) == (
+        "execCPUAffinity.final: 8192 is beyond the last possible number 8191"
+    )

@@ -123,3 +123,15 @@ def test_ids_of_containers_are_accepted(container_id: str) -> None:
 def test_other_ids_are_refused(container_id: str) -> None:
     with pytest.raises(UsageError, match=r"^invalid container ID format: "):
         validate_id(container_id)
+
+
+def test_a_personality_has_a_domain_and_no_flags(edited_minimal: Edited) -> None:
+    assert refusal(edited_minimal("linux.personality", {"flags": []})) == (
+        "linux.personality.domain: is required, one of LINUX, LINUX32"
+    )
+    assert refusal(edited_minimal("linux.personality", {"domain": "BSD"})) == (
+        'linux.personality.domain: "BSD" is not one of LINUX, LINUX32'
+    )
+    assert refusal(edited_minimal("linux.personality", {"domain": "LINUX", "flags": ["x"]})) == (
+        "linux.personality.flags: the runtime-spec has no flags yet"
+    )

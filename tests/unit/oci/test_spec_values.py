@@ -60,7 +60,7 @@ def test_the_process_is_read(everything: Document) -> None:
     assert process.scheduler is not None
     assert (process.scheduler.policy, process.scheduler.priority, process.scheduler.flags) == ("SCHED_FIFO", 10, 1)
     assert plain(process.io_priority) == {"io_class": "IOPRIO_CLASS_BE", "priority": 3}
-    assert process.exec_cpu_affinity == raw["execCPUAffinity"]
+    assert plain(process.exec_cpu_affinity) == {"initial": 1, "final": 3}
 
 
 def test_mounts_are_read(everything: Document) -> None:
@@ -129,7 +129,7 @@ def test_the_linux_object_is_read(everything: Document) -> None:
     assert linux.intel_rdt == raw["intelRdt"]
     assert plain(linux.memory_policy) == {"mode": "MPOL_BIND", "nodes": 1, "flags": 1 << 15}
     assert linux.net_devices == raw["netDevices"]
-    assert linux.personality == raw["personality"]
+    assert linux.personality == "LINUX32"
     assert plain(linux.time_offsets) == [
         {"clock": "monotonic", "secs": 86400, "nanosecs": 5},
         {"clock": "boottime", "secs": -3600, "nanosecs": 0},

@@ -13,10 +13,8 @@ from tests.unit.oci.conftest import Document, Edited, put, read_config
 UNSUPPORTED = [
     "process.apparmorProfile",
     "process.selinuxLabel",
-    "process.execCPUAffinity",
     "linux.mountLabel",
     "linux.intelRdt",
-    "linux.personality",
     "linux.seccomp.listenerPath",
     "linux.seccomp.listenerMetadata",
 ]
