@@ -33,6 +33,7 @@ def creation_options(invocation: Invocation) -> create.Options:
     given = invocation.options
     options = create.Options(invocation.root)
     options.cgroup_manager = invocation.cgroup_manager
+    options.rootless = invocation.rootless
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
     options.preserve_fds = given.number("preserve-fds")

@@ -6,7 +6,7 @@ import os
 
 from inclavare.container import store
 from inclavare.errors import UsageError
-from inclavare.linux import cgroups
+from inclavare.linux import cgroups, process
 from inclavare.linux.files import read_file
 from inclavare.oci import jsontext
 
@@ -21,7 +21,7 @@ def run(invocation: Invocation) -> int:
     if form not in ("table", "json"):
         raise UsageError(f"invalid format option: {form!r}", "It is table or json.")
     record = store.load(invocation.root, invocation.arguments[0])
-    pids = cgroups.processes(record.cgroups)
+    pids = cgroups.processes(record.cgroups) if record.cgroups else process.in_same_namespace(record.pid)
     if form == "json":
         text = jsontext.dumps(pids) + "\n"
     else:

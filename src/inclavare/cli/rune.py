@@ -26,10 +26,18 @@ SPEC_VERSION = "1.0.2"
 class Invocation:
     """One command as it was called: its options and arguments, the state root, the log."""
 
-    __slots__ = ("arguments", "cgroup_manager", "log", "options", "root", "sgx_platform")
+    __slots__ = ("arguments", "cgroup_manager", "log", "options", "root", "rootless", "sgx_platform")
 
     def __init__(
-        self, options: Values, arguments: list[str], root: str, log: Log, sgx_platform: str, cgroup_manager: str
+        self,
+        options: Values,
+        arguments: list[str],
+        root: str,
+        log: Log,
+        sgx_platform: str,
+        cgroup_manager: str,
+        *,
+        rootless: bool,
     ) -> None:
         self.options = options
         self.arguments = arguments
@@ -37,6 +45,7 @@ class Invocation:
         self.log = log
         self.sgx_platform = sgx_platform
         self.cgroup_manager = cgroup_manager
+        self.rootless = rootless
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -76,7 +85,6 @@ def _run(options: Values, rest: list[str], log: Log) -> int:
     if options.flag("help") or not rest or rest[0] == "help":
         print(_help(), end="")
         return 0
-    _refuse_unsupported(options)
     command = command_named(rest[0])
     if command is None:
         raise UsageError(f"no such command: {rest[0]}", "`rune --help` lists the commands.")
@@ -87,13 +95,17 @@ def _run(options: Values, rest: list[str], log: Log) -> int:
     root = options.value("root") or _default_root()
     platform = options.value("sgx-platform") or os.getenv("RUNE_SGX_PLATFORM", "")
     manager = _cgroup_manager(options)
+    rootless = _is_rootless(options)
     module = __import__(f"inclavare.cli.{command.name}_command", fromlist=["run"])
-    return int(module.run(Invocation(values, arguments, os.path.abspath(root), log, platform, manager)))
+    invocation = Invocation(values, arguments, os.path.abspath(root), log, platform, manager, rootless=rootless)
+    return int(module.run(invocation))
 
 
-def _refuse_unsupported(options: Values) -> None:
-    if options.value("rootless", "auto") not in ("auto", "false"):
-        raise UsageError(f"--rootless={options.value('rootless')} is not supported yet", "Run rune as root.")
+def _is_rootless(options: Values) -> bool:
+    value = options.value("rootless", "auto").lower()
+    if value not in ("auto", "true", "1", "false", "0"):
+        raise UsageError(f"invalid --rootless: {value!r}", "It is auto, true or false.")
+    return os.geteuid() != 0 if value == "auto" else value in ("true", "1")
 
 
 def _cgroup_manager(options: Values) -> str:
@@ -107,7 +119,11 @@ def _cgroup_manager(options: Values) -> str:
 
 def _default_root() -> str:
     runtime = os.getenv("XDG_RUNTIME_DIR")
-    return f"{runtime}/rune" if os.geteuid() and runtime else "/run/rune"
+    if not os.geteuid():
+        return "/run/rune"
+    if not runtime:
+        raise UsageError("there is no place for the state: XDG_RUNTIME_DIR is not set", "Name one with --root.")
+    return f"{runtime}/rune"
 
 
 def _open_log(options: Values) -> Log:

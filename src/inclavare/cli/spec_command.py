@@ -18,9 +18,12 @@ def run(invocation: Invocation) -> int:
     runtime = invocation.options.value("enclave")
     if runtime not in ("", "skeleton"):
         raise UsageError(f"unknown enclave runtime {runtime!r}", "Known: skeleton.")
-    document = (
-        template.template(enclave=runtime, pal=f"{NATIVE}/liberpal-skeleton-v3.so") if runtime else template.template()
-    )
+    if runtime:
+        document = template.template(enclave=runtime, pal=f"{NATIVE}/liberpal-skeleton-v3.so")
+    elif invocation.options.flag("rootless"):
+        document = template.template(rootless=(os.geteuid(), os.getegid()))
+    else:
+        document = template.template()
     path = os.path.join(invocation.options.value("bundle", "."), "config.json")
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -66,7 +66,12 @@ GLOBAL_OPTIONS = (
     ),
     Option("systemd-cgroup", "flag", "let systemd make the cgroups; linux.cgroupsPath is SLICE:PREFIX:NAME"),
     Option("cgroup-manager", "value", "cgroupfs (default), systemd (the same as --systemd-cgroup) or disabled"),
-    Option("rootless", "value", "auto (default) or false; true is not supported yet", metavar="BOOL"),
+    Option(
+        "rootless",
+        "value",
+        "go without cgroups that may not be written: auto (default: not for root), true, false",
+        metavar="BOOL",
+    ),
     Option("version", "flag", "print the version", "v"),
     HELP,
 )
@@ -242,6 +247,7 @@ COMMANDS = (
         "write a config.json to start from",
         (
             _BUNDLE,
+            Option("rootless", "flag", "for a user who is not root"),
             Option("enclave", "value", "for an enclave container with this runtime: skeleton", metavar="RUNTIME"),
             HELP,
         ),

@@ -55,6 +55,7 @@ class Options:
         "pid_file",
         "preserve_fds",
         "root",
+        "rootless",
         "sgx_platform",
         "terminal",
         "wait",
@@ -63,6 +64,7 @@ class Options:
     def __init__(self, root: str) -> None:
         self.root = root
         self.cgroup_manager = "cgroupfs"  # or systemd, disabled
+        self.rootless = False
         self.console_socket = ""
         self.pid_file = ""
         self.preserve_fds = 0  # of these the first are
@@ -105,6 +107,10 @@ class Prepared:
             log.warning(warning)
         if self.spec.unknown:
             log.warning(f"config.json: no runtime-spec knows {', '.join(self.spec.unknown)}; ignored")
+        if os.geteuid():
+            from inclavare.container import rootless  # noqa: PLC0415  # not for root
+
+            rootless.check(self.spec)
         self.rootfs = os.path.realpath(os.path.join(self.bundle, self.spec.root.path))
         if not os.path.isdir(self.rootfs):
             raise SpecError("root.path", f"the rootfs {self.rootfs} is not a directory")
@@ -138,6 +144,7 @@ class Prepared:
 
             rules = cgroup_limits.device_rules(self.spec.linux.resources)
             request.device_filter = device_filter.compile_rules(rules)
+        request.rootless = os.geteuid() != 0
         request.new_keyring = self.options.new_keyring
         request.no_pivot = self.options.no_pivot
         request.preserve_fds = self.options.preserve_fds + self.options.listen_fds
@@ -326,6 +333,10 @@ def note(record: Record, prepared: Prepared) -> None:
     now = time.time_ns()
     record.created = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now // 10**9))}.{now % 10**9:09}Z"
     record.annotations = prepared.spec.annotations
+    if os.geteuid():
+        from inclavare.container import rootless  # noqa: PLC0415  # not for root
+
+        record.owner = rootless.user_name()
     record.cgroups = prepared.paths
     record.systemd_unit = prepared.unit.name.unit if prepared.unit is not None else ""
     if prepared.enclave is not None:
@@ -336,6 +347,10 @@ def note(record: Record, prepared: Prepared) -> None:
 
 
 def _place(prepared: Prepared) -> tuple[Unit | None, dict[str, str]]:
+    if prepared.options.rootless and prepared.options.cgroup_manager == "cgroupfs":
+        from inclavare.container import rootless  # noqa: PLC0415  # not for root
+
+        return None, rootless.place(prepared)
     if prepared.options.cgroup_manager == "cgroupfs":
         return None, cgroups.paths_for(prepared.layout, prepared.spec.linux.cgroups_path, prepared.id)
     from inclavare.container import scope  # noqa: PLC0415  # only for other drivers

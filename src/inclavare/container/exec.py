@@ -63,6 +63,7 @@ class Request:
         "pidfd",
         "preserve_fds",
         "process",
+        "rootless",
         "spec",
     )
 
@@ -76,6 +77,7 @@ class Request:
         self.console_fd = -1
         self.filter: Filter | None = None
         self.preserve_fds = 0
+        self.rootless = False
         self.agent_fd = -1
         self.agent_request = b""
 
@@ -88,6 +90,9 @@ def plan_exec(request: Request) -> Plan:
         flags |= NAMESPACES[namespace.type]
     userns = bool(flags & k.CLONE_NEWUSER)
     add_not_dumpable(plan)
+    if userns and request.rootless:  # its owner has the right to join the others, but only inside
+        plan.add(SYS_SETNS, request.pidfd, k.CLONE_NEWUSER, words="join the container's user namespace")
+        flags &= ~k.CLONE_NEWUSER
     if flags & k.CLONE_NEWPID:
         plan.add(SYS_SETNS, request.pidfd, k.CLONE_NEWPID, words="join the container's pid namespace")
     add_clone(plan, 0)
@@ -176,6 +181,7 @@ def make_request(record: Record, document: Spec, process_: Process) -> Request:
     process_.env = last_of_each(process_.env)
     stdio = [facts.read_stdio(fd) for fd in range(3)]
     request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))
+    request.rootless = os.geteuid() != 0
     profile = document.linux.seccomp
     if profile is not None:
         request.filter = read_filter(record, profile)

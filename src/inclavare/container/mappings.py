@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 def write_mappings(pid: int, uids: list[IDMapping], gids: list[IDMapping]) -> None:
     """Give the user namespace of a process its mappings."""
+    if os.geteuid():
+        from inclavare.container import rootless  # noqa: PLC0415  # not for root
+
+        rootless.write_mappings(pid, uids, gids)
+        return
     for name, mappings in (("uid_map", uids), ("gid_map", gids)):
         _write_mapping(f"/proc/{pid}/{name}", mappings)
 

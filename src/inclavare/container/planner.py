@@ -137,6 +137,7 @@ class Request:
         "no_pivot",
         "preserve_fds",
         "rootfs",
+        "rootless",
         "spec",
     )
 
@@ -159,6 +160,7 @@ class Request:
         self.new_keyring = True
         self.no_pivot = False
         self.preserve_fds = 0
+        self.rootless = False
         self.enclave: Enclave | None = None
 
 
@@ -180,7 +182,8 @@ def plan_create(request: Request) -> Plan:
         no_pivot=request.no_pivot,
         idmaps=request.idmap_fds,
     )
-    add_not_dumpable(plan)
+    if not request.rootless:  # else rune could not write the mappings: it becomes so behind them
+        add_not_dumpable(plan)
     if userns:
         root.open_idmapped()
     if request.device_filter:

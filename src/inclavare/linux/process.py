@@ -65,3 +65,21 @@ def _fields(pid: int) -> list[bytes]:
         return read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def in_same_namespace(pid: int) -> list[int]:
+    """Give the processes in the pid namespace of `pid`, for a container without cgroups. Only those we may look at."""
+    found = []
+    try:
+        wanted = os.stat(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                status = os.stat(f"/proc/{name}/ns/pid")
+            except OSError:
+                continue
+            if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
+                found.append(int(name))
+    return sorted(found)

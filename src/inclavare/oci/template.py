@@ -28,14 +28,18 @@ _MASKED_PATHS = (
 _READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def template(*, enclave: str | None = None, pal: str = "") -> dict[str, object]:
+def template(
+    *, enclave: str | None = None, pal: str = "", rootless: tuple[int, int] | None = None
+) -> dict[str, object]:
     """Return a config.json as a JSON value, to be written with an indentation of one tab.
 
+    `rootless` is the uid and gid of a user who is not root: the only ids that the container has, as its root.
     `enclave` is one of ENCLAVES or None; then `pal` is the host path of the enclave runtime (a PAL's shared object).
     Raises UsageError for another `enclave`.
     """
     if enclave is None:
-        return _configuration(args=["sh"], cwd="/", terminal=True)
+        document = _configuration(args=["sh"], cwd="/", terminal=True)
+        return document if rootless is None else _without_root(document, *rootless)
     if enclave not in ENCLAVES:
         raise UsageError(f"there is no template for the enclave {enclave!r}", f"known are: {', '.join(ENCLAVES)}")
     document = _configuration(args=["skeleton"], cwd="/run/rune", terminal=False)
@@ -111,3 +115,23 @@ def _mounts() -> list[dict[str, object]]:
             "options": [*safe, "relatime", "ro"],
         },
     ]
+
+
+def _without_root(document: dict[str, object], uid: int, gid: int) -> dict[str, object]:
+    """Take out what only root can have: a network and limits of its own, sysfs, ids that are not mapped."""
+    mounts = [mount for mount in _mounts() if mount["type"] not in ("sysfs", "cgroup")]
+    for mount in mounts:
+        options = mount.get("options")
+        if isinstance(options, list):
+            mount["options"] = [option for option in options if not option.startswith(("uid=", "gid="))]
+    safe = ["rbind", "nosuid", "noexec", "nodev", "ro"]
+    mounts.append({"destination": "/sys", "type": "none", "source": "/sys", "options": safe})
+    kinds = ("user", *(kind for kind in _NAMESPACES if kind != "network"))
+    linux = {
+        "uidMappings": [{"containerID": 0, "hostID": uid, "size": 1}],
+        "gidMappings": [{"containerID": 0, "hostID": gid, "size": 1}],
+        "namespaces": [{"type": kind} for kind in kinds],
+        "maskedPaths": list(_MASKED_PATHS),
+        "readonlyPaths": list(_READONLY_PATHS),
+    }
+    return {**document, "mounts": mounts, "linux": linux}
