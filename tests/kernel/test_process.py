@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,24 @@ def test_cpus_that_are_not_there_are_named(rune: Rune, bundle: Bundle) -> None:
     result = rune("exec", "c", "true")
     assert result.status != 0
     assert "cannot run on the CPUs 8000-8191 (process.execCPUAffinity.final): Invalid argument" in result.error
+
+
+def test_exec_has_the_io_priority_of_its_own_process(rune: Rune, bundle: Bundle, tmp_path: Path) -> None:
+    rune.create(bundle)
+    document = tmp_path / "process.json"
+    process = {"args": ["sleep", "60"], "cwd": "/", "env": ["PATH=/bin"]}
+    document.write_text(json.dumps(process | {"ioPriority": {"class": "IOPRIO_CLASS_IDLE"}}))
+    pid = tmp_path / "pid"
+    with (tmp_path / "exec.out").open("wb") as out:
+        command = rune.command("exec", "--detach", "--pid-file", pid, "--process", document, "c")
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=True, timeout=60)
+    assert io_priority_of(int(pid.read_text())) == (3, 0)
+
+
+def test_a_time_namespace_goes_with_a_user_namespace(rune: Rune, bundle: Bundle) -> None:
+    bundle.linux["namespaces"] += [{"type": "user"}, {"type": "time"}]
+    for member in ("uidMappings", "gidMappings"):
+        bundle.linux[member] = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": DAY}}
+    rune.create(bundle)
+    assert uptime(rune("exec", "c", "cat", "/proc/uptime").out) > DAY

@@ -76,7 +76,7 @@ class Device:
 class Linux:
     """What is particular to Linux.
 
-    `rootfs_propagation` is a name out of PROPAGATIONS. `personality` one out of DOMAINS. `intel_rdt` and
+    `rootfs_propagation` is a name out of PROPAGATIONS, `personality` one out of DOMAINS. `intel_rdt` and
     `net_devices` are raw JSON.
     """
 
