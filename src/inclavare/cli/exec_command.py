@@ -12,7 +12,6 @@ from inclavare.errors import HostError, UsageError
 from inclavare.linux.capabilities import NUMBERS
 from inclavare.linux.files import read_file
 from inclavare.oci import jsontext, spec
-from inclavare.oci.support import refuse_unsupported_process
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ def _process(invocation: Invocation, document: Spec) -> Process:
             process = spec.parse_process(jsontext.loads(read_file(path), path))
         except OSError as error:
             raise HostError(f"cannot read {path}: {error.strerror}") from error
+        from inclavare.oci.support import refuse_unsupported_process  # noqa: PLC0415  # the container's own was checked
+
         refuse_unsupported_process(process)
         return process
     if len(arguments) < 2:

@@ -15,8 +15,9 @@ from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, open_fds, sealed_program
 from inclavare.container.filter_cache import filter_key, read_filter
 from inclavare.container.mount_plan import CgroupMount
-from inclavare.container.planner import SYNC_FILLED, SYNC_HOOKS, SYNC_MAP, SYNC_NET, SYNC_READY, Request, plan_create
+from inclavare.container.planner import Request, plan_create
 from inclavare.container.process_plan import Filter
+from inclavare.container.steps import SYNC_FILLED, SYNC_HOOKS, SYNC_MAP, SYNC_NET, SYNC_READY
 from inclavare.errors import HostError, InclavareError, SpecError, StateError
 from inclavare.linux import cgroup_limits, cgroups, process, seccomp
 from inclavare.linux.files import write_pid_file

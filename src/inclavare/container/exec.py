@@ -13,15 +13,6 @@ from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, open_fds
 from inclavare.container.filter_cache import read_filter
 from inclavare.container.plan import CALL_AGENT_EXEC, CALL_SYNC, Plan
-from inclavare.container.planner import (
-    NAMESPACES,
-    SYNC_READY,
-    add_cgroup_join,
-    add_clone,
-    add_console,
-    become_root,
-    write_settings,
-)
 from inclavare.container.process_plan import (
     Filter,
     add_attributes,
@@ -31,6 +22,15 @@ from inclavare.container.process_plan import (
     add_identity,
     add_look_up,
     add_not_dumpable,
+)
+from inclavare.container.steps import (
+    NAMESPACES,
+    SYNC_READY,
+    add_cgroup_join,
+    add_clone,
+    add_console,
+    become_root,
+    write_settings,
 )
 from inclavare.errors import HostError, StateError
 from inclavare.linux import cgroups, process

@@ -5,7 +5,7 @@ runtime-spec: features.md, features-linux.md. Not on the hot path.
 
 from __future__ import annotations
 
-from inclavare.container.planner import NAMESPACES
+from inclavare.container.steps import NAMESPACES
 from inclavare.linux import mountflags, seccomp
 from inclavare.linux.capabilities import NUMBERS
 from inclavare.oci.state import SPEC_VERSION

@@ -16,8 +16,8 @@ from inclavare.container.executor import Run, sealed_memfd
 from inclavare.container.filter_cache import read_filter
 from inclavare.container.hooks import finish
 from inclavare.container.plan import CALL_EXEC, CALL_SYNC, Plan
-from inclavare.container.planner import NAMESPACES, SYNC_FILLED, SYNC_READY, add_clone, become_root
 from inclavare.container.process_plan import Filter, add_death_signal, add_filter, add_identity, add_not_dumpable
+from inclavare.container.steps import NAMESPACES, SYNC_FILLED, SYNC_READY, add_clone, become_root
 from inclavare.errors import HostError, PlanError
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (

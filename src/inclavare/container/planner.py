@@ -6,23 +6,18 @@ to the clone; all others in the container's own process. Hot path.
 
 from __future__ import annotations
 
-from errno import EACCES, ENOENT, ENOSYS, EPERM
+from errno import EACCES, ENOENT, ENOSYS
 
 from inclavare.container.mount_plan import CgroupMount, Root
 from inclavare.container.plan import (
-    CALL_CLONE,
-    CALL_CONSOLE,
     CALL_END_SYNC,
-    CALL_EXIT,
     CALL_PAL_INIT,
     CALL_PAL_LOAD,
     CALL_PAL_RUN,
     CALL_RUNELET,
-    CALL_SEND_PID,
     CALL_STORE,
     CALL_SYNC,
     CALL_WAIT_FIFO,
-    CALL_WRITE_FILE,
     CONSOLE_BIND,
     PAL_WAIT_STATUS,
     Data,
@@ -38,6 +33,18 @@ from inclavare.container.process_plan import (
     add_look_up,
     add_not_dumpable,
 )
+from inclavare.container.steps import (
+    NAMESPACES,
+    SYNC_HOOKS,
+    SYNC_MAP,
+    SYNC_NET,
+    SYNC_READY,
+    add_cgroup_join,
+    add_clone,
+    add_console,
+    become_root,
+    write_settings,
+)
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (
     SYS_BPF,
@@ -50,40 +57,18 @@ from inclavare.linux.calls import (
     SYS_PRCTL,
     SYS_SENDMSG,
     SYS_SETDOMAINNAME,
-    SYS_SETGROUPS,
     SYS_SETHOSTNAME,
     SYS_SETNS,
-    SYS_SETRESGID,
-    SYS_SETRESUID,
     SYS_SETSID,
     SYS_SOCKET,
     SYS_UNSHARE,
-    SYS_WRITE,
 )
-from inclavare.oci.sysctl import sysctl_file
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.facts import Facts
     from inclavare.oci.process import Process
     from inclavare.oci.spec import Spec
-
-SYNC_MAP = 1  # the user namespace wants its mappings
-SYNC_HOOKS = 2  # the namespaces exist: prestart and createRuntime hooks
-SYNC_READY = 3  # all is set up
-SYNC_NET = 4  # the network namespace wants its devices
-SYNC_FILLED = 5  # the root is filled, not yet pivoted: createContainer hooks
-
-NAMESPACES = {
-    "user": k.CLONE_NEWUSER,
-    "mount": k.CLONE_NEWNS,
-    "uts": k.CLONE_NEWUTS,
-    "ipc": k.CLONE_NEWIPC,
-    "network": k.CLONE_NEWNET,
-    "pid": k.CLONE_NEWPID,
-    "cgroup": k.CLONE_NEWCGROUP,
-    "time": k.CLONE_NEWTIME,
-}
 
 
 class Enclave:
@@ -253,28 +238,6 @@ def plan_create(request: Request) -> Plan:
     return plan
 
 
-def add_clone(plan: Plan, flags: int) -> None:
-    """Plan the container's process. The executor names its pid and ends; all later steps are the child's."""
-    clone = plan.take(CALL_CLONE, words="clone the container's process" + _flag_words(flags))
-    plan.add(CALL_SEND_PID, clone, words="tell its pid")
-    plan.add(CALL_EXIT, 0, words="end the executor")
-    plan.ops[-3].args = (flags | k.CLONE_PARENT, len(plan.ops))
-
-
-def add_cgroup_join(plan: Plan, fds: list[tuple[str, int]]) -> None:
-    """Plan joining cgroups: a process with one thread that moves itself waits for nobody (performance.md)."""
-    for controller, fd in fds:
-        plan.add(SYS_WRITE, fd, plan.string("0"), 1, words=f"join the {controller} cgroup")
-        plan.add(SYS_CLOSE, fd, words="close it")
-
-
-def add_console(plan: Plan, socket: int, process: Process, flags: int) -> None:
-    """Plan a terminal of the container's own devpts, whose master goes to `socket`."""
-    size = process.console_size
-    window = (size.height | size.width << 16) if size else 0
-    plan.add(CALL_CONSOLE, socket, window, process.user.uid, flags, words="open the terminal")
-
-
 def attach_device_filter(plan: Plan, request: Request) -> None:
     """Plan the device filter: in cgroup v2 a BPF program. The executor loads it, the planner has no system calls."""
     from inclavare.linux import device_filter  # noqa: PLC0415  # only cgroup v2 needs it
@@ -318,15 +281,6 @@ def _join(plan: Plan, joined: dict[str, str]) -> None:
         plan.add(SYS_CLOSE, fd, words="close it")
 
 
-def become_root(plan: Plan) -> None:
-    """Plan to be root in the user namespace that was entered."""
-    plan.add(SYS_SETGROUPS, 0, 0, words="drop additional groups", tolerate=(EPERM,))
-    plan.add(SYS_SETRESGID, 0, 0, 0, words="become group 0 of the user namespace")
-    plan.add(SYS_SETRESUID, 0, 0, 0, words="become user 0 of the user namespace")
-    add_not_dumpable(plan)
-    add_death_signal(plan)
-
-
 def _set_names(plan: Plan, spec: Spec) -> None:
     if spec.hostname:
         plan.add(
@@ -363,24 +317,6 @@ def _send_netlink(plan: Plan, socket: int) -> None:
     plan.add(SYS_CLOSE, netlink, words="close it")
     plan.add(SYS_CLOSE, socket, words="close the way to rune")
     plan.add(CALL_SYNC, SYNC_NET, words="wait for the network devices")
-
-
-def write_settings(plan: Plan, sysctl: dict[str, str], process: Process) -> None:
-    """Through the host's /proc, which shows the namespaces of who looks: the image cannot redirect these writes."""
-    for name, value in sysctl.items():
-        path = f"/proc/sys/{sysctl_file(name)}"
-        _write(plan, path, value, f"set sysctl {name} to {value!r}")
-    if process.oom_score_adj is not None:
-        _write(
-            plan,
-            "/proc/self/oom_score_adj",
-            str(process.oom_score_adj),
-            f"set oom_score_adj to {process.oom_score_adj}",
-        )
-
-
-def _write(plan: Plan, path: str, value: str, words: str) -> None:
-    plan.add(CALL_WRITE_FILE, plan.string(path), plan.string(value), len(value.encode()), words=words)
 
 
 def _run_program(plan: Plan, request: Request, process: Process, envp: Data) -> None:
@@ -426,8 +362,3 @@ def _run_enclave(plan: Plan, request: Request, process: Process, pal: Data, envp
 def _emulated(enclave: Enclave | None) -> str:
     """Whoever reads of a failure shall know where it happened."""
     return " on the software SGX platform" if enclave is not None and enclave.emulator else ""
-
-
-def _flag_words(flags: int) -> str:
-    names = [name for name, flag in NAMESPACES.items() if flags & flag]
-    return f" with new namespaces: {' '.join(names)}" if names else ""

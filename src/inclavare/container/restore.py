@@ -14,8 +14,8 @@ from inclavare.container import checkpoint, create, hooks
 from inclavare.container.checkpoint import DESCRIPTORS, EXTERNAL_NAMESPACES, Choices, Directories
 from inclavare.container.console import Console
 from inclavare.container.executor import Run
-from inclavare.container.planner import SYNC_READY
 from inclavare.container.restore_plan import plan_criu, plan_loopback, plan_mount_points
+from inclavare.container.steps import SYNC_READY
 from inclavare.errors import HostError
 from inclavare.linux import cgroup_limits, cgroups, criu, process
 from inclavare.linux import criu_messages as m

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from inclavare.container.facts import is_bind, source_path
 from inclavare.container.plan import CALL_END_SYNC, CALL_EXEC, CALL_EXIT, CALL_MKDIRS, CALL_MKFILE, CALL_SYNC, Plan
-from inclavare.container.planner import (
-    SYNC_READY,
-    add_cgroup_join,
-    add_clone,
-    attach_device_filter,
-    raise_loopback,
-)
+from inclavare.container.planner import attach_device_filter, raise_loopback
 from inclavare.container.process_plan import add_death_signal
+from inclavare.container.steps import SYNC_READY, add_cgroup_join, add_clone
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (
     SYS_CHDIR,
