@@ -129,3 +129,15 @@ def test_a_container_that_was_frozen_elsewhere_is_deleted_by_force(rune: Rune, r
         (elsewhere / "freezer.state").write_text("THAWED")
         time.sleep(0.05)
         elsewhere.rmdir()
+
+
+def test_containers_are_deleted_by_expression(rune: Rune, bundle: Bundle) -> None:
+    bundle.shell("true")
+    for name in ("one-1", "one-2", "two-1"):
+        bundle.linux["cgroupsPath"] = f"/inclavare-test/{bundle.path.name}-{os.getpid()}-{name}"
+        rune.create(bundle, name)
+    assert rune("delete", "--force", "--regex", "^one-.*").status == 0
+    assert rune("list", "--quiet").out.split() == ["two-1"]
+    refused = rune("delete", "--force", "--regex", "(")
+    assert refused.status == 1
+    assert "'(' is no regular expression" in refused.error

@@ -130,7 +130,11 @@ COMMANDS = (
         1,
         MANY,
         "remove a stopped container",
-        (Option("force", "flag", "kill it first if it runs", "f"), HELP),
+        (
+            Option("force", "flag", "kill it first if it runs", "f"),
+            Option("regex", "flag", "the arguments are regular expressions for ids", "r"),
+            HELP,
+        ),
     ),
     Command(
         "exec",
