@@ -36,6 +36,7 @@ def creation_options(invocation: Invocation) -> create.Options:
     options.rootless = invocation.rootless
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
+    options.pidfd_socket = given.value("pidfd-socket")
     options.preserve_fds = given.number("preserve-fds")
     options.listen_fds = _listen_fds()
     options.new_keyring = not given.flag("no-new-keyring")

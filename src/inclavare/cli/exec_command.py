@@ -24,11 +24,12 @@ def run(invocation: Invocation) -> int:
     """Carry out the command; the status is the program's."""
     given, log = invocation.options, invocation.log
     record = store.load(invocation.root, invocation.arguments[0])
-    document = execution.container_spec(record)
+    document = execution.container_spec(record, ignore_paused=given.flag("ignore-paused"))
     process = _process(invocation, document)
     options = execution.Options()
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
+    options.pidfd_socket = given.value("pidfd-socket")
     options.preserve_fds = given.number("preserve-fds")
     options.cgroup = given.value("cgroup")
     options.terminal = not given.flag("detach") and not options.console_socket
@@ -65,11 +66,12 @@ def _process(invocation: Invocation, document: Spec) -> Process:
         raise UsageError("process args cannot be empty", "Name a command behind the id, or use --process.")
     process = document.process
     process.args = arguments[1:]
-    process.env += given.values("env")
-    process.cwd = given.value("cwd", process.cwd)
+    process.env += _variables(given.values("env"))
+    process.cwd = _directory(given.value("cwd", process.cwd))
     process.terminal = given.flag("tty")
     process.console_size = None
-    process.no_new_privileges = process.no_new_privileges or given.flag("no-new-privs")
+    if given.values("no-new-privs"):
+        process.no_new_privileges = given.flag("no-new-privs")
     _set_user(process, given.value("user"), given.values("additional-gids"))
     capabilities = process.capabilities
     for name in given.values("cap"):
@@ -82,6 +84,19 @@ def _process(invocation: Invocation, document: Spec) -> Process:
     return process
 
 
+def _variables(entries: list[str]) -> list[str]:
+    for entry in entries:
+        if entry.find("=") < 1:
+            raise UsageError(f"--env: {entry!r} is no variable", "Variables are NAME=VALUE.")
+    return entries
+
+
+def _directory(path: str) -> str:
+    if not path.startswith("/"):
+        raise UsageError(f"--cwd: {path!r} is no absolute path")
+    return path
+
+
 def _set_user(process: Process, user: str, groups: list[str]) -> None:
     numbers = [*user.split(":"), *groups] if user else groups
     for number in numbers:
@@ -90,5 +105,5 @@ def _set_user(process: Process, user: str, groups: list[str]) -> None:
     if user:
         uid, _, gid = user.partition(":")
         process.user.uid = int(uid)
-        process.user.gid = int(gid) if gid else 0
+        process.user.gid = int(gid) if gid else process.user.gid
     process.user.additional_gids += [int(group) for group in groups]

@@ -79,6 +79,7 @@ GLOBAL_OPTIONS = (
 _BUNDLE = Option("bundle", "value", "the bundle's directory (default: the working directory)", "b", "DIR")
 _CONSOLE_SOCKET = Option("console-socket", "value", "unix socket that receives the terminal's master", metavar="PATH")
 _PID_FILE = Option("pid-file", "value", "write the pid of the process to FILE", metavar="FILE")
+_PIDFD_SOCKET = Option("pidfd-socket", "value", "unix socket that receives a pidfd of the process", metavar="PATH")
 _PRESERVE_FDS = Option("preserve-fds", "value", "pass on N more file descriptors, from 3", metavar="N")
 _DRY_RUN = Option("dry-run", "flag", "print the plan, every step in order, and change nothing")
 _NO_KEYRING = Option("no-new-keyring", "flag", "stay in the caller's session keyring")
@@ -122,7 +123,7 @@ COMMANDS = (
         1,
         1,
         "make a container; its program waits for `rune start`",
-        (_BUNDLE, _CONSOLE_SOCKET, _PID_FILE, _NO_PIVOT, _NO_KEYRING, _PRESERVE_FDS, _DRY_RUN, HELP),
+        (_BUNDLE, _CONSOLE_SOCKET, _PID_FILE, _PIDFD_SOCKET, _NO_PIVOT, _NO_KEYRING, _PRESERVE_FDS, _DRY_RUN, HELP),
     ),
     Command(
         "delete",
@@ -153,8 +154,10 @@ COMMANDS = (
             Option("cap", "list", "add a capability", "c", "CAP"),
             Option("no-new-privs", "flag", "forbid gaining privileges"),
             Option("cgroup", "value", "run in PATH below the container's cgroup", metavar="PATH"),
+            Option("ignore-paused", "flag", "also in a paused container: wait until it goes on"),
             _CONSOLE_SOCKET,
             _PID_FILE,
+            _PIDFD_SOCKET,
             _PRESERVE_FDS,
             _DRY_RUN,
             HELP,
@@ -234,11 +237,13 @@ COMMANDS = (
             _BUNDLE,
             _CONSOLE_SOCKET,
             _PID_FILE,
+            _PIDFD_SOCKET,
             _NO_PIVOT,
             _NO_KEYRING,
             _PRESERVE_FDS,
             Option("detach", "flag", "do not wait for its end", "d"),
             Option("keep", "flag", "keep the container's record after its end"),
+            Option("no-subreaper", "flag", "no effect: rune adopts nobody"),
             _DRY_RUN,
             HELP,
         ),

@@ -42,7 +42,7 @@ CONFIG_MAX = 16 << 20
 
 
 class Options:
-    """What the command line adds to the bundle. `console_socket` and `pid_file` are paths or empty.
+    """What the command line adds to the bundle. `console_socket`, `pid_file` and `pidfd_socket` are paths or empty.
 
     `wait` makes a container that waits for `start`. `terminal` says that a foreground command takes the terminal.
     """
@@ -54,6 +54,7 @@ class Options:
         "new_keyring",
         "no_pivot",
         "pid_file",
+        "pidfd_socket",
         "preserve_fds",
         "root",
         "rootless",
@@ -68,6 +69,7 @@ class Options:
         self.rootless = False
         self.console_socket = ""
         self.pid_file = ""
+        self.pidfd_socket = ""
         self.preserve_fds = 0  # of these the first are
         self.listen_fds = 0  # sockets that the container is told of (sd_listen_fds(3))
         self.new_keyring = True
@@ -422,6 +424,10 @@ def _answer(sync: int, run: Run, prepared: Prepared, record: Record, log: Log) -
         record.pid = run.pid
         record.start_time = process.start_time(run.pid) or 0
         record.save()
+        if prepared.options.pidfd_socket:
+            from inclavare.container import pidfd  # noqa: PLC0415  # rarely asked for
+
+            pidfd.send(prepared.options.pidfd_socket, run.pid, "standard")
         if prepared.options.pid_file:
             write_pid_file(prepared.options.pid_file, run.pid)
         if prepared.spec.hooks.start_container and not prepared.options.wait:

@@ -156,23 +156,27 @@ class Executed:
 class Options:
     """Of the command line. `terminal`: a foreground command takes the process's terminal itself."""
 
-    __slots__ = ("cgroup", "console_socket", "pid_file", "preserve_fds", "terminal")
+    __slots__ = ("cgroup", "console_socket", "pid_file", "pidfd_socket", "preserve_fds", "terminal")
 
     def __init__(self) -> None:
         self.cgroup = ""  # below the container's own
         self.console_socket = ""
         self.pid_file = ""
+        self.pidfd_socket = ""
         self.preserve_fds = 0
         self.terminal = False
 
 
-def container_spec(record: Record) -> Spec:
-    """Give the configuration that the container was made with. Raises StateError when it does not run."""
+def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
+    """Give the configuration that the container was made with. Raises StateError when it does not run.
+
+    A process in a paused container waits with the others until it goes on: only with `ignore_paused`.
+    """
     now = lifecycle.status(record)
     if now in ("stopped", "creating"):
         raise StateError(f"cannot exec in a {now} container", "`rune state` tells what it does.")
-    if now == "paused":
-        raise StateError("cannot exec in a paused container", "Resume it first.")
+    if now == "paused" and not ignore_paused:
+        raise StateError("cannot exec in a paused container", "Resume it first, or wait for that: --ignore-paused.")
     return spec.parse(jsontext.loads(record.read(store.CONFIG)))
 
 
@@ -223,6 +227,10 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
             from inclavare.linux import systemd_cgroup  # noqa: PLC0415  # only for systemd's driver
 
             systemd_cgroup.attach(record.systemd_unit, run.pid)
+        if options.pidfd_socket:
+            from inclavare.container import pidfd  # noqa: PLC0415  # rarely asked for
+
+            pidfd.send(options.pidfd_socket, run.pid, "setns")
         if options.pid_file:
             write_pid_file(options.pid_file, run.pid)
 
