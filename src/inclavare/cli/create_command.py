@@ -11,12 +11,14 @@ from inclavare.container.plan import describe
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.cli.rune import Invocation
+    from inclavare.container.notify import Notifier
 
 
 def run(invocation: Invocation) -> int:
     """Carry out the command."""
     options = creation_options(invocation)
     options.wait = True
+    options.notifier = notifier()
     prepared = create.Prepared(
         invocation.arguments[0], invocation.options.value("bundle", "."), options, invocation.log
     )
@@ -43,6 +45,16 @@ def creation_options(invocation: Invocation) -> create.Options:
     options.no_pivot = given.flag("no-pivot")
     options.sgx_platform = invocation.sgx_platform
     return options
+
+
+def notifier() -> Notifier | None:
+    """Give the way to the service manager that wants to know when the container is ready, if there is one."""
+    host = os.getenv("NOTIFY_SOCKET", "")
+    if not host:
+        return None
+    from inclavare.container.notify import Notifier  # noqa: PLC0415  # only in some services
+
+    return Notifier(host)
 
 
 def _listen_fds() -> int:

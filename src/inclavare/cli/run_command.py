@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from inclavare.cli.create_command import creation_options
+from inclavare.cli.create_command import creation_options, notifier
 from inclavare.container import create, lifecycle
 from inclavare.container.interrupt import undo_on_signals
 from inclavare.container.plan import describe
@@ -19,19 +19,29 @@ def run(invocation: Invocation) -> int:
     given, log = invocation.options, invocation.log
     options = creation_options(invocation)
     options.terminal = not given.flag("detach")
+    options.notifier = notifier()
     prepared = create.Prepared(invocation.arguments[0], given.value("bundle", "."), options, log)
     if given.flag("dry-run"):
         os.write(1, describe(create.dry_run(prepared)).encode())
         return 0
     undo_on_signals()
     if given.flag("detach"):
-        lifecycle.run_poststart_hooks(create.build(prepared, log).record, log, prepared.raw)
+        record = create.build(prepared, log).record
+        lifecycle.run_poststart_hooks(record, log, prepared.raw)
+        if options.notifier is not None:
+            try:
+                options.notifier.pass_on(record, log, stays=False)
+            except BaseException:
+                lifecycle.delete(record, log, force=True)
+                raise
         return 0
     from inclavare.container.supervise import Foreground  # noqa: PLC0415  # only the foreground pays for it
 
     foreground = Foreground()
     built = create.build(prepared, log)
     lifecycle.run_poststart_hooks(built.record, log, prepared.raw)
+    if options.notifier is not None:
+        options.notifier.pass_on_aside(built.record, log)
     try:
         status = foreground.wait(built.pid, built.master)
     except BaseException:

@@ -91,6 +91,10 @@ def checkpoint(record: Record, choices: Choices, log: Log) -> None:
         raise enclave_refusal(f"checkpoint container {record.id}")
     if now not in ("running", "paused"):
         raise StateError(f"cannot checkpoint container {record.id} in {now} state", "Only a running one can be.")
+    if os.path.isdir(record.path("notify")):
+        raise StateError(
+            f"cannot checkpoint container {record.id}: it was made with NOTIFY_SOCKET", "Its socket would be missing."
+        )
     document = spec.parse(jsontext.loads(record.read("config.json")))
     refuse_unrestorable(document)
     program = criu.find()

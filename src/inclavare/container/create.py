@@ -31,6 +31,7 @@ TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from inclavare.container.console import Console
     from inclavare.container.enclave_plan import Prepared as PreparedEnclave
+    from inclavare.container.notify import Notifier
     from inclavare.container.plan import Plan
     from inclavare.container.scope import Scope
     from inclavare.container.store import Record
@@ -53,6 +54,7 @@ class Options:
         "listen_fds",
         "new_keyring",
         "no_pivot",
+        "notifier",
         "pid_file",
         "pidfd_socket",
         "preserve_fds",
@@ -74,6 +76,7 @@ class Options:
         self.listen_fds = 0  # sockets that the container is told of (sd_listen_fds(3))
         self.new_keyring = True
         self.no_pivot = False
+        self.notifier: Notifier | None = None
         self.sgx_platform = ""
         self.wait = False
         self.terminal = False
@@ -124,6 +127,8 @@ class Prepared:
             env += [f"LISTEN_FDS={options.listen_fds}", "LISTEN_PID=1"]
         self.spec.process.env = last_of_each(env)
         self.facts = facts.probe(self.spec, self.bundle)
+        if options.notifier is not None:
+            options.notifier.show(self)
         if options.no_pivot or self.spec.linux.rootfs_propagation not in (None, "rslave"):
             from inclavare.container import rootfs_plan  # noqa: PLC0415  # rarely asked for
 
@@ -190,6 +195,8 @@ def build(prepared: Prepared, log: Log) -> Built:
     try:
         cgroups.check_unused(prepared.paths)
         note(record, prepared)
+        if options.notifier is not None:
+            options.notifier.make(record, listen=not options.wait)
         settings = _limits(prepared) if prepared.paths else []
         if prepared.unit is not None:
             from inclavare.container.scope import Scope  # noqa: PLC0415  # only for systemd's driver

@@ -134,6 +134,10 @@ class Record:
                 os.unlink(self.path(name))
             except FileNotFoundError:
                 continue
+            except IsADirectoryError:  # of notify: it has one file at most
+                for inner in os.listdir(self.path(name)):
+                    os.unlink(f"{self.path(name)}/{inner}")
+                os.rmdir(self.path(name))
         try:
             os.rmdir(self.directory)
         except FileNotFoundError:
