@@ -126,6 +126,7 @@ class Prepared:
         if options.listen_fds:
             env += [f"LISTEN_FDS={options.listen_fds}", "LISTEN_PID=1"]
         self.spec.process.env = last_of_each(env)
+        facts.check_labels(self.spec.process, "process.", enclave=self.enclave is not None)
         self.facts = facts.probe(self.spec, self.bundle)
         if options.notifier is not None:
             options.notifier.show(self)

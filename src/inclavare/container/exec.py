@@ -183,6 +183,7 @@ def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
 def make_request(record: Record, document: Spec, process_: Process) -> Request:
     """Give what the planner needs, without what must be opened for it."""
     process_.env = last_of_each(process_.env)
+    facts.check_labels(process_, "process.", enclave=record.enclave is not None)
     stdio = [facts.read_stdio(fd) for fd in range(3)]
     request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))
     request.rootless = os.geteuid() != 0

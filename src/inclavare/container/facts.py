@@ -13,6 +13,7 @@ from inclavare.linux.files import read_file
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
+    from inclavare.oci.process import Process
     from inclavare.oci.spec import Spec
 
 
@@ -52,6 +53,14 @@ def probe(spec: Spec, bundle: str) -> Facts:
     if not stat.S_ISCHR(null.st_mode) or null.st_rdev != NULL_DEVICE:
         raise HostError("/dev/null of the host is not the null device", "Make it again: mknod -m 666 /dev/null c 1 3")
     return Facts(sources, read_last_cap(), [read_stdio(fd) for fd in range(3)])
+
+
+def check_labels(process: Process, prefix: str, *, enclave: bool) -> None:
+    """Raise SpecError for a process with a label that this host cannot give."""
+    if process.apparmor_profile or process.selinux_label:
+        from inclavare.linux import labels  # noqa: PLC0415  # only on hosts with such a module
+
+        labels.check(process, prefix, enclave=enclave)
 
 
 def read_last_cap() -> int:

@@ -76,6 +76,13 @@ def write_settings(plan: Plan, sysctl: dict[str, str], process: Process) -> None
             f"set oom_score_adj to {process.oom_score_adj}",
         )
 
+    # For the execve at the end: these files are the kernel's own, in the host's /proc (CVE-2019-16884).
+    if process.apparmor_profile:
+        profile = process.apparmor_profile
+        _write(plan, "/proc/self/attr/apparmor/exec", f"exec {profile}", f"take the AppArmor profile {profile}")
+    if process.selinux_label:
+        _write(plan, "/proc/self/attr/exec", process.selinux_label, f"take the SELinux label {process.selinux_label}")
+
 
 def _write(plan: Plan, path: str, value: str, words: str) -> None:
     plan.add(CALL_WRITE_FILE, plan.string(path), plan.string(value), len(value.encode()), words=words)

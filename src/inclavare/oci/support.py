@@ -7,16 +7,10 @@ Hot path.
 from __future__ import annotations
 
 from inclavare.errors import SpecError
-from inclavare.oci.process import Process
 from inclavare.oci.reader import show
 from inclavare.oci.spec import Spec
 
 # Entries: JSON path, attributes that lead there, values refused (none given: any value that is set).
-
-_OF_PROCESS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("apparmorProfile", ("apparmor_profile",), ()),
-    ("selinuxLabel", ("selinux_label",), ()),
-)
 
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("linux.mountLabel", ("linux", "mount_label"), ()),
@@ -30,8 +24,7 @@ _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 def unsupported() -> set[str]:
     """Give the JSON paths of what is refused, with [] for every item."""
-    paths = {f"process.{path}" for path, _, _ in _OF_PROCESS}
-    return paths | {path for path, _, _ in _OF_SPEC}
+    return {path for path, _, _ in _OF_SPEC}
 
 
 def refuse_unsupported(spec: Spec) -> None:
@@ -39,8 +32,8 @@ def refuse_unsupported(spec: Spec) -> None:
     for name, members in spec.foreign.items():
         if members is not None:
             raise SpecError(name, f"is not supported: {name} is for another platform than Linux")
-    refuse_unsupported_process(spec.process, "process.")
-    _refuse(spec, _OF_SPEC, "")
+    for path, attributes, values in _OF_SPEC:
+        _refuse_at(spec, path, attributes, values)
     # Pivoting in a mount namespace that others use would take their root from under them.
     if spec.linux.namespace("mount") is None:
         raise SpecError(
@@ -48,16 +41,6 @@ def refuse_unsupported(spec: Spec) -> None:
             "a container without a mount namespace of its own is not supported",
             'add {"type": "mount"}',
         )
-
-
-def refuse_unsupported_process(process: Process, prefix: str = "") -> None:
-    """Raise SpecError for the first thing a process asks for that this release cannot do; paths begin with `prefix`."""
-    _refuse(process, _OF_PROCESS, prefix)
-
-
-def _refuse(value: object, table: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...], prefix: str) -> None:
-    for path, attributes, values in table:
-        _refuse_at(value, prefix + path, attributes, values)
 
 
 def _refuse_at(value: object, path: str, attributes: tuple[str, ...], refused: tuple[str, ...]) -> None:

@@ -6,13 +6,11 @@ import pytest
 
 from inclavare.errors import SpecError
 from inclavare.oci.jsontext import loads
-from inclavare.oci.spec import parse, parse_process
-from inclavare.oci.support import refuse_unsupported, refuse_unsupported_process
+from inclavare.oci.spec import parse
+from inclavare.oci.support import refuse_unsupported
 from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 UNSUPPORTED = [
-    "process.apparmorProfile",
-    "process.selinuxLabel",
     "linux.mountLabel",
     "linux.intelRdt",
     "linux.seccomp.listenerPath",
@@ -89,9 +87,3 @@ def test_a_container_has_its_own_mount_namespace(edited_minimal: Edited, namespa
     assert refusal(edited_minimal("linux.namespaces", namespaces)) == (
         "linux.namespaces: a container without a mount namespace of its own is not supported"
     )
-
-
-def test_a_process_alone_is_checked() -> None:
-    process = parse_process({"args": ["x"], "cwd": "/", "selinuxLabel": "l"})
-    with pytest.raises(SpecError, match=r"^selinuxLabel: is not supported yet$"):
-        refuse_unsupported_process(process)

@@ -1,0 +1,52 @@
+"""AppArmor and SELinux: what the host does not have is refused; where it has it, the program is under its rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inclavare.container.plan import Plan, describe
+from inclavare.container.steps import write_settings
+from inclavare.oci.spec import parse_process
+from tests.kernel.conftest import Bundle, Rune
+
+APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+MODULES = [
+    ("apparmorProfile", "AppArmor", APPARMOR.exists() and APPARMOR.read_text().startswith("Y")),
+    ("selinuxLabel", "SELinux", Path("/sys/fs/selinux/enforce").exists()),
+]
+
+
+@pytest.mark.parametrize(("name", "module", "there"), MODULES)
+def test_a_label_that_the_host_cannot_give_is_refused(
+    rune: Rune, bundle: Bundle, name: str, module: str, *, there: bool
+) -> None:
+    if there:
+        pytest.skip(f"this host has {module}")
+    bundle.process[name] = "some-label"
+    result = rune.run(bundle)
+    assert result.status == 1
+    assert f"process.{name}: this host has no {module}" in result.error
+
+
+def test_unconfined_is_what_a_host_without_apparmor_gives(rune: Rune, bundle: Bundle) -> None:
+    bundle.process["apparmorProfile"] = "unconfined"
+    bundle.shell("true")
+    assert rune.run(bundle).status == 0
+
+
+@pytest.mark.skipif(not MODULES[0][2], reason="needs a kernel with AppArmor")
+def test_the_program_is_under_its_profile(rune: Rune, bundle: Bundle) -> None:
+    bundle.process["apparmorProfile"] = "unconfined"
+    bundle.shell("cat /proc/self/attr/apparmor/current")
+    assert rune.run(bundle).out.startswith("unconfined")
+
+
+def test_labels_are_taken_through_the_files_of_the_host() -> None:
+    document = {"args": ["x"], "cwd": "/", "apparmorProfile": "docker-default", "selinuxLabel": "a:b:c:d"}
+    plan = Plan()
+    write_settings(plan, {}, parse_process(document))
+    text = describe(plan)
+    assert "take the AppArmor profile docker-default" in text
+    assert "take the SELinux label a:b:c:d" in text
