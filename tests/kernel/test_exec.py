@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -56,6 +57,27 @@ def test_a_working_directory_is_an_absolute_path(rune: Rune) -> None:
 @pytest.mark.usefixtures("running")
 def test_new_privileges_are_as_the_container_has_them_unless_said(rune: Rune, options: list[str], told: str) -> None:
     assert rune("exec", *options, "c", "grep", "NoNewPrivs", "/proc/self/status").out.split()[1] == told
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({}, ["0000000000000020", "77"]),
+        ({"capabilities": {}, "oomScoreAdj": 0}, ["0000000000000000", "0"]),
+        ({"capabilities": {"bounding": ["CAP_CHOWN"]}, "oomScoreAdj": 78}, ["0000000000000001", "78"]),
+    ],
+    ids=["neither", "none", "others"],
+)
+def test_what_a_process_leaves_out_is_the_containers(
+    rune: Rune, bundle: Bundle, tmp_path: Path, members: dict[str, object], told: list[str]
+) -> None:
+    bundle.process["capabilities"] = {"bounding": ["CAP_KILL"]}
+    bundle.process["oomScoreAdj"] = 77
+    rune.create(bundle)
+    document = tmp_path / "process.json"
+    args = ["sh", "-c", "grep CapBnd /proc/self/status; cat /proc/self/oom_score_adj"]
+    document.write_text(json.dumps({"args": args, "cwd": "/", "env": ["PATH=/bin"], **members}))
+    assert rune("exec", "--process", document, "c").out.split()[1:] == told
 
 
 @pytest.mark.usefixtures("running")

@@ -181,8 +181,16 @@ def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
 
 
 def make_request(record: Record, document: Spec, process_: Process) -> Request:
-    """Give what the planner needs, without what must be opened for it."""
+    """Give what the planner needs, without what must be opened for it.
+
+    Capabilities and the oomScoreAdj that the process does not name are the container's, as with runc.
+    """
     process_.env = last_of_each(process_.env)
+    container = document.process
+    if process_.capabilities is None:
+        process_.capabilities = container.capabilities
+    if process_.oom_score_adj is None:
+        process_.oom_score_adj = container.oom_score_adj
     facts.check_labels(process_, "process.", enclave=record.enclave is not None)
     stdio = [facts.read_stdio(fd) for fd in range(3)]
     request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))
