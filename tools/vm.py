@@ -25,8 +25,9 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 SUITE = "bookworm"
 PACKAGES = """
-systemd systemd-sysv dbus dbus-user-session libpam-systemd linux-image-cloud-amd64 initramfs-tools zstd busybox-static
-podman python3 python3-pytest python3-pytest-timeout python3-hypothesis gcc libc6-dev iproute2 procps strace runc
+systemd systemd-sysv dbus dbus-user-session libpam-systemd apparmor linux-image-cloud-amd64 initramfs-tools zstd
+busybox-static podman python3 python3-pytest python3-pytest-timeout python3-hypothesis gcc libc6-dev iproute2 procps
+strace runc
 """.split()
 KINDS = {
     "v2": "systemd.unified_cgroup_hierarchy=1",

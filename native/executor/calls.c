@@ -201,13 +201,13 @@ static long attach(long tree, const char *path) {
     return sys5(__NR_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
 }
 
-long call_mask(const char *path, int fd) {
+long call_mask(const char *path, int fd, const char *options) {
     long done = attach(fd, path);
     sys1(__NR_close, fd);
     if (done == -ENOENT)
         return 0;
     if (done == -EINVAL || done == -ENOTDIR) /* the target is a directory */
-        return sys5(__NR_mount, "tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0k");
+        return sys5(__NR_mount, "tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, options);
     return done;
 }
 

@@ -7,7 +7,7 @@
 
 long call_mkdirs(const char *path, uint32_t mode);
 long call_mkfile(const char *path, uint32_t mode);
-long call_mask(const char *path, int fd);
+long call_mask(const char *path, int fd, const char *options);
 long call_read_only(const char *path);
 long call_check_fs(const char *path, uint64_t magic);
 long call_device(const char *path, uint32_t mode, uint64_t device, uint32_t uid, uint32_t gid);

@@ -107,7 +107,7 @@ static long walk_call(struct plan_walk *w, uint32_t call, const uint64_t arg[6],
     case PLAN_CALL_MKFILE:
         return call_mkfile((const char *)arg[0], (uint32_t)arg[1]);
     case PLAN_CALL_MASK:
-        return call_mask((const char *)arg[0], (int)arg[1]);
+        return call_mask((const char *)arg[0], (int)arg[1], (const char *)arg[2]);
     case PLAN_CALL_READ_ONLY:
         return call_read_only((const char *)arg[0]);
     case PLAN_CALL_WRITE_FILE:

@@ -69,8 +69,8 @@ enum plan_call {
     /* mkfile(path, mode | PLAN_OUTSIDE_PROC): an empty file and its parents; an existing file of any kind but
      * directory is kept */
     PLAN_CALL_MKFILE,
-    /* mask(path, fd): hides a file under the detached mount fd (/dev/null), a directory under an empty tmpfs; absent is
-     * fine */
+    /* mask(path, fd, options): hides a file under the detached mount fd (/dev/null), a directory under a tmpfs with
+     * these options; absent is fine */
     PLAN_CALL_MASK,
     /* read_only(path): makes the tree at path read-only; absent is fine */
     PLAN_CALL_READ_ONLY,

@@ -30,7 +30,8 @@ APPLETS = (
 @pytest.fixture(scope="session", autouse=True)
 def _up_to_date() -> None:
     # Modules are inside the program: an edited one is not tested before it is built again.
-    if BUILT.exists() and subprocess.run(["make", "-q", "all"], cwd=CHECKOUT, check=False).returncode == 1:
+    ready = not BUILT.exists() or "INCLAVARE_VM" in os.environ  # machines are given what was built, and no make
+    if not ready and subprocess.run(["make", "-q", "all"], cwd=CHECKOUT, check=False).returncode == 1:
         pytest.fail(f"{BUILT} is not up to date: run `make` first")
 
 

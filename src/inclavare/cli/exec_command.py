@@ -69,6 +69,8 @@ def _process(invocation: Invocation, document: Spec) -> Process:
     process.console_size = None
     if given.values("no-new-privs"):
         process.no_new_privileges = given.flag("no-new-privs")
+    process.apparmor_profile = given.value("apparmor") or process.apparmor_profile
+    process.selinux_label = given.value("process-label") or process.selinux_label
     _set_user(process, given.value("user"), given.values("additional-gids"))
     capabilities = process.capabilities
     for name in given.values("cap"):

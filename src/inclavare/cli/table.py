@@ -153,6 +153,8 @@ COMMANDS = (
             Option("detach", "flag", "do not wait for its end", "d"),
             Option("cap", "list", "add a capability", "c", "CAP"),
             Option("no-new-privs", "flag", "forbid gaining privileges"),
+            Option("apparmor", "value", "confine it with this AppArmor profile", metavar="PROFILE"),
+            Option("process-label", "value", "give it this SELinux label", metavar="LABEL"),
             Option("cgroup", "value", "run in PATH below the container's cgroup", metavar="PATH"),
             Option("ignore-paused", "flag", "also in a paused container: wait until it goes on"),
             _CONSOLE_SOCKET,

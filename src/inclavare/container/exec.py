@@ -29,6 +29,7 @@ from inclavare.container.steps import (
     add_cgroup_join,
     add_clone,
     add_console,
+    add_labels,
     become_root,
     write_settings,
 )
@@ -114,6 +115,7 @@ def plan_exec(request: Request) -> Plan:
     add_cgroup_join(plan, request.cgroup_fds)
     if affinity is not None and affinity.final:
         set_affinity(plan, "final", affinity.final)
+    add_labels(plan, proc)
     write_settings(plan, {}, proc)
     rest = flags & ~k.CLONE_NEWPID
     if rest:
@@ -183,7 +185,7 @@ def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
 def make_request(record: Record, document: Spec, process_: Process) -> Request:
     """Give what the planner needs, without what must be opened for it.
 
-    Capabilities and the oomScoreAdj that the process does not name are the container's, as with runc.
+    Labels, capabilities and the oomScoreAdj that the process does not name are the container's, as with runc.
     """
     process_.env = last_of_each(process_.env)
     container = document.process
@@ -191,6 +193,8 @@ def make_request(record: Record, document: Spec, process_: Process) -> Request:
         process_.capabilities = container.capabilities
     if process_.oom_score_adj is None:
         process_.oom_score_adj = container.oom_score_adj
+    process_.apparmor_profile = process_.apparmor_profile or container.apparmor_profile
+    process_.selinux_label = process_.selinux_label or container.selinux_label
     facts.check_labels(process_, "process.", enclave=record.enclave is not None)
     stdio = [facts.read_stdio(fd) for fd in range(3)]
     request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))

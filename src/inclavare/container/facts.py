@@ -39,6 +39,10 @@ class Facts:
 
 def probe(spec: Spec, bundle: str) -> Facts:
     """Read what this spec's plan needs. Raises SpecError for a bind mount without source, HostError for an odd host."""
+    if spec.linux.mount_label:
+        from inclavare.linux import labels  # noqa: PLC0415  # only on hosts with such a module
+
+        labels.check_mounts(spec.linux.mount_label)
     sources: dict[str, bool] = {}
     for index, mount in enumerate(spec.mounts):
         if is_bind(mount.type, mount.options):

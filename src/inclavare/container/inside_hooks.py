@@ -17,7 +17,7 @@ from inclavare.container.filter_cache import read_filter
 from inclavare.container.hooks import finish
 from inclavare.container.plan import CALL_EXEC, CALL_SYNC, Plan
 from inclavare.container.process_plan import Filter, add_death_signal, add_filter, add_identity, add_not_dumpable
-from inclavare.container.steps import NAMESPACES, SYNC_FILLED, SYNC_READY, add_clone, become_root
+from inclavare.container.steps import NAMESPACES, SYNC_FILLED, SYNC_READY, add_clone, add_labels, become_root
 from inclavare.errors import HostError, PlanError
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (
@@ -87,7 +87,7 @@ def _run_all(
     try:
         for index, hook in enumerate(hooks):
             plan = Plan()
-            _join(plan, spec, pidfd)
+            _join(plan, spec, pidfd, labelled=kind == "startContainer")
             if kind == "createContainer":
                 plan.add(SYS_CHDIR, plan.string(record.rootfs), words=f"enter {record.rootfs}")
             _run(f"{kind} hook #{index} ({hook.path})", plan, hook, document, pidfd, spec, kind, filter_, log)
@@ -103,7 +103,7 @@ def _pid_inside(pid: int) -> int:
     return pid
 
 
-def _join(plan: Plan, spec: Spec, pidfd: int) -> None:
+def _join(plan: Plan, spec: Spec, pidfd: int, *, labelled: bool) -> None:
     flags = 0
     for namespace in spec.linux.namespaces:
         flags |= NAMESPACES[namespace.type]
@@ -113,6 +113,8 @@ def _join(plan: Plan, spec: Spec, pidfd: int) -> None:
     add_clone(plan, 0)
     add_death_signal(plan)
     plan.add(SYS_SETSID, words="start a session")
+    if labelled:
+        add_labels(plan, spec.process)
     plan.add(SYS_SETNS, pidfd, flags & ~k.CLONE_NEWPID, words="join the container's namespaces")
     if flags & k.CLONE_NEWUSER:
         become_root(plan)

@@ -75,6 +75,7 @@ class Root:
         "_facts",
         "_flags",
         "_idmaps",
+        "_label",
         "_masks",
         "_no_pivot",
         "_plan",
@@ -114,6 +115,11 @@ class Root:
             mountflags.parse(mount.options, bind=is_bind(mount.type, mount.options), path=f"mounts[{index}].options")
             for index, mount in enumerate(spec.mounts)
         ]
+        self._label = ""  # what the tmpfs that we make ourselves have beside their options
+        if spec.linux.mount_label:
+            from inclavare.container import label_plan  # noqa: PLC0415  # few containers have labels
+
+            self._label = label_plan.label_mounts(spec.mounts, self._flags, spec.linux.mount_label)
         self._trees: dict[str, Slot] = {}
         self._masks: list[Slot] = []
 
@@ -193,7 +199,7 @@ class Root:
         for path in self._read_only():
             plan.add(CALL_READ_ONLY, plan.string(path), words=f"make {path} read-only")
         for path, slot in zip(self._masked(), self._masks, strict=True):
-            plan.add(CALL_MASK, plan.string(path), slot, words=f"hide {path}")
+            plan.add(CALL_MASK, plan.string(path), slot, plan.string("size=0k" + self._label), words=f"hide {path}")
         if spec.linux.rootfs_propagation:
             value = mountflags.PROPAGATION[spec.linux.rootfs_propagation]
             plan.add(
@@ -362,7 +368,7 @@ class Root:
             plan.string(destination),
             plan.string("tmpfs"),
             inner,
-            plan.string("mode=755"),
+            plan.string("mode=755" + self._label),
             words=f"mount tmpfs on {destination}",
         )
         for cgroup in self._cgroups:

@@ -42,6 +42,7 @@ from inclavare.container.steps import (
     add_cgroup_join,
     add_clone,
     add_console,
+    add_labels,
     become_root,
     write_settings,
 )
@@ -198,6 +199,7 @@ def plan_create(request: Request) -> Plan:
     add_cgroup_join(plan, request.cgroup_fds)
     if flags & k.CLONE_NEWCGROUP:
         plan.add(SYS_UNSHARE, k.CLONE_NEWCGROUP, words="make a cgroup namespace")
+    add_labels(plan, process)
     if request.new_keyring:
         plan.add(
             SYS_KEYCTL,
@@ -228,6 +230,10 @@ def plan_create(request: Request) -> Plan:
         root.fill()
     if request.console_fd >= 0:
         add_console(plan, request.console_fd, process, CONSOLE_BIND)
+    if spec.linux.mount_label:
+        from inclavare.container import label_plan  # noqa: PLC0415  # few containers have labels
+
+        label_plan.label_queues(plan, spec.mounts, spec.linux.mount_label)
     root.finish()
     add_attributes(plan, process, spec.linux)
     add_identity(plan, process, request.facts, request.filter, userns=userns)

@@ -63,6 +63,14 @@ def become_root(plan: Plan) -> None:
     add_death_signal(plan)
 
 
+def add_labels(plan: Plan, process: Process) -> None:
+    """Plan labels for the execve at the end: before keys are made, by the host's /proc (CVE-2019-16884)."""
+    if process.apparmor_profile or process.selinux_label:
+        from inclavare.container import label_plan  # noqa: PLC0415  # only on hosts with such a module
+
+        label_plan.label_process(plan, process)
+
+
 def write_settings(plan: Plan, sysctl: dict[str, str], process: Process) -> None:
     """Through the host's /proc, which shows the namespaces of who looks: the image cannot redirect these writes."""
     for name, value in sysctl.items():
@@ -75,13 +83,6 @@ def write_settings(plan: Plan, sysctl: dict[str, str], process: Process) -> None
             str(process.oom_score_adj),
             f"set oom_score_adj to {process.oom_score_adj}",
         )
-
-    # For the execve at the end: these files are the kernel's own, in the host's /proc (CVE-2019-16884).
-    if process.apparmor_profile:
-        profile = process.apparmor_profile
-        _write(plan, "/proc/self/attr/apparmor/exec", f"exec {profile}", f"take the AppArmor profile {profile}")
-    if process.selinux_label:
-        _write(plan, "/proc/self/attr/exec", process.selinux_label, f"take the SELinux label {process.selinux_label}")
 
 
 def _write(plan: Plan, path: str, value: str, words: str) -> None:

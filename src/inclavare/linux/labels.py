@@ -33,6 +33,14 @@ def check(process: Process, prefix: str, *, enclave: bool) -> None:
             raise SpecError(f"{prefix}{name}", f"{module} for enclave containers is not supported yet")
 
 
+def check_mounts(label: str) -> None:
+    """Raise SpecError for a label that new mounts cannot have."""
+    if not _has_selinux():
+        raise SpecError("linux.mountLabel", "this host has no SELinux", "Leave it out, or boot with it.")
+    if '"' in label:
+        raise SpecError("linux.mountLabel", f"{label!r} is no label: it has a quotation mark")
+
+
 def _has_apparmor() -> bool:
     try:
         return read_file("/sys/module/apparmor/parameters/enabled").startswith(b"Y")
@@ -41,4 +49,5 @@ def _has_apparmor() -> bool:
 
 
 def _has_selinux() -> bool:
-    return os.path.exists("/sys/fs/selinux/enforce")
+    """Without a policy there are no labels to give, and nothing is enforced."""
+    return os.path.exists("/sys/fs/selinux/enforce") and read_file("/proc/self/attr/current") != b"kernel\0"

@@ -13,7 +13,6 @@ from inclavare.oci.spec import Spec
 # Entries: JSON path, attributes that lead there, values refused (none given: any value that is set).
 
 _OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("linux.mountLabel", ("linux", "mount_label"), ()),
     ("linux.intelRdt", ("linux", "intel_rdt"), ()),
     ("linux.seccomp.defaultAction", ("linux", "seccomp", "default_action"), ("SCMP_ACT_NOTIFY",)),
     ("linux.seccomp.syscalls[].action", ("linux", "seccomp", "syscalls", "action"), ("SCMP_ACT_NOTIFY",)),

@@ -107,8 +107,8 @@ def test_a_burst_is_not_larger_than_the_quota(edited_minimal: Edited) -> None:
 
 
 def test_what_is_not_supported_breaks_a_rule_too(edited_minimal: Edited) -> None:
-    document = edited_minimal("linux.mountLabel", "label")
-    assert refusal(document) == "linux.mountLabel: is not supported yet"
+    document = edited_minimal("linux.intelRdt", {"closID": "x"})
+    assert refusal(document) == "linux.intelRdt: is not supported yet"
 
 
 @pytest.mark.parametrize("container_id", ["a", "A-9_b.c+d", "a..", "-", "x" * 255])

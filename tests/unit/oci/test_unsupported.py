@@ -11,7 +11,6 @@ from inclavare.oci.support import refuse_unsupported
 from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 UNSUPPORTED = [
-    "linux.mountLabel",
     "linux.intelRdt",
     "linux.seccomp.listenerPath",
     "linux.seccomp.listenerMetadata",
