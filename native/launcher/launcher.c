@@ -11,12 +11,16 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <marshal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "json.h"
@@ -35,6 +39,23 @@ static char library[PATH_MAX]; /* the folder that holds the package `inclavare` 
 static _Noreturn void fail(const char *what) {
     fprintf(stderr, "rune: %s\n", what);
     exit(1);
+}
+
+/*
+ * What we open ourselves must not become a container's stdio, so that has to be open first. Whatever else leaked into
+ * us must not reach a container, or be a way out of it (CVE-2024-21626). --preserve-fds names its fds to each program.
+ */
+static void guard_stdio(void) {
+    struct pollfd stdio[3] = {{.fd = 0}, {.fd = 1}, {.fd = 2}};
+    if (poll(stdio, 3, 0) > 0)
+        for (int fd = 0; fd < 3; fd++)
+            if (stdio[fd].revents & POLLNVAL && open("/dev/null", O_RDWR) < 0)
+                fail("cannot open /dev/null");
+}
+
+static void guard_fds(void) {
+    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+        fail("cannot set fds to be closed: rune needs Linux 5.11 or later");
 }
 
 static void require(PyStatus status) {
@@ -185,10 +206,12 @@ static int set_arguments(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    guard_stdio();
     find_library();
     const char *python = getenv("RUNE_PYTHON");
     if ((python && *python && strcmp(python, "0") != 0) || access(STDLIB "/os.py", R_OK) < 0)
         run_with_python(argc, argv);
+    guard_fds();
     set_up(argc, argv);
     PyObject *globals = PyDict_New();
     PyObject *code = PyMarshal_ReadObjectFromString(boot_begin, boot_end - boot_begin);

@@ -25,10 +25,10 @@ def json_string(text: str) -> str:
 class Log:
     """Writes messages of `level` and above to a file descriptor (not owned)."""
 
-    __slots__ = ("_fd", "_json", "_threshold")
+    __slots__ = ("_json", "_threshold", "fd")
 
     def __init__(self, fd: int, *, json: bool = False, level: str = "info") -> None:
-        self._fd = fd
+        self.fd = fd
         self._json = json
         self._threshold = LEVELS.index(level)
 
@@ -56,4 +56,4 @@ class Log:
             line = f'{{"level":"{level}","msg":{json_string(message)},"time":"{stamp}"}}\n'
         else:
             line = f'time="{stamp}" level={level} msg={json_string(message)}\n'
-        os.write(self._fd, line.encode())
+        os.write(self.fd, line.encode())

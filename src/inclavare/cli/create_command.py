@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from inclavare.container import create
+from inclavare.container.executor import open_fds
 from inclavare.container.interrupt import undo_on_signals
 from inclavare.container.plan import describe
 
@@ -39,8 +40,8 @@ def creation_options(invocation: Invocation) -> create.Options:
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
     options.pidfd_socket = given.value("pidfd-socket")
-    options.preserve_fds = given.number("preserve-fds")
     options.listen_fds = _listen_fds()
+    options.preserve_fds = open_fds(given.number("preserve-fds") + options.listen_fds, invocation.log)
     options.new_keyring = not given.flag("no-new-keyring")
     options.no_pivot = given.flag("no-pivot")
     options.sgx_platform = invocation.sgx_platform

@@ -6,6 +6,7 @@ import os
 
 from inclavare.container import exec as execution
 from inclavare.container import store
+from inclavare.container.executor import open_fds
 from inclavare.container.interrupt import undo_on_signals
 from inclavare.container.plan import describe
 from inclavare.errors import HostError, UsageError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def run(invocation: Invocation) -> int:
     """Carry out the command; the status is the program's."""
     given, log = invocation.options, invocation.log
+    preserve_fds = open_fds(given.number("preserve-fds"), log)
     record = store.load(invocation.root, invocation.arguments[0])
     document = execution.container_spec(record, ignore_paused=given.flag("ignore-paused"))
     process = _process(invocation, document)
@@ -30,7 +32,7 @@ def run(invocation: Invocation) -> int:
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
     options.pidfd_socket = given.value("pidfd-socket")
-    options.preserve_fds = given.number("preserve-fds")
+    options.preserve_fds = preserve_fds
     options.cgroup = given.value("cgroup")
     options.terminal = not given.flag("detach") and not options.console_socket
     if process.terminal and given.flag("detach") and not options.console_socket:

@@ -50,6 +50,10 @@ class Invocation:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and end the process with its status."""
+    if "_launcher" not in sys.modules:
+        from inclavare.linux.inherited import guard_fds  # noqa: PLC0415  # the launcher has done it
+
+        guard_fds()
     words = list(sys.argv[1:] if argv is None else argv)
     status, log = 1, None
     rest: list[str] = []

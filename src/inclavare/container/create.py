@@ -12,7 +12,7 @@ import os
 import time
 
 from inclavare.container import facts, lifecycle, store
-from inclavare.container.executor import Run, open_fds, sealed_program
+from inclavare.container.executor import Run, sealed_program
 from inclavare.container.filter_cache import filter_key, read_filter
 from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import Request, plan_create
@@ -72,7 +72,7 @@ class Options:
         self.console_socket = ""
         self.pid_file = ""
         self.pidfd_socket = ""
-        self.preserve_fds = 0  # of these the first are
+        self.preserve_fds: list[int] = []  # of these the first are
         self.listen_fds = 0  # sockets that the container is told of (sd_listen_fds(3))
         self.new_keyring = True
         self.no_pivot = False
@@ -156,7 +156,7 @@ class Prepared:
         request.rootless = os.geteuid() != 0
         request.new_keyring = self.options.new_keyring
         request.no_pivot = self.options.no_pivot
-        request.preserve_fds = self.options.preserve_fds + self.options.listen_fds
+        request.preserve_fds = self.options.preserve_fds
         if self.enclave is not None:
             request.enclave = self.enclave.request()
         return request
@@ -234,7 +234,7 @@ def build(prepared: Prepared, log: Log) -> Built:
             opened.append(request.enclave.runelet_fd)
             request.enclave.agent_fd = _listen(record)
             opened.append(request.enclave.agent_fd)
-        run = Run(plan_create(request), [*opened, *open_fds(request.preserve_fds)], log)
+        run = Run(plan_create(request), [*opened, *request.preserve_fds], log)
         for fd in opened:
             os.close(fd)
         opened = []

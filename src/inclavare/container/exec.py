@@ -10,7 +10,7 @@ import os
 from errno import ENOSYS
 
 from inclavare.container import facts, lifecycle, store
-from inclavare.container.executor import Run, open_fds
+from inclavare.container.executor import Run
 from inclavare.container.filter_cache import read_filter
 from inclavare.container.plan import CALL_AGENT_EXEC, CALL_SYNC, Plan
 from inclavare.container.process_plan import (
@@ -28,6 +28,7 @@ from inclavare.container.steps import (
     SYNC_READY,
     add_cgroup_join,
     add_clone,
+    add_close_on_exec,
     add_console,
     add_labels,
     become_root,
@@ -36,7 +37,7 @@ from inclavare.container.steps import (
 from inclavare.errors import HostError, StateError
 from inclavare.linux import cgroups, process
 from inclavare.linux import headers as k
-from inclavare.linux.calls import SYS_CLOSE_RANGE, SYS_KEYCTL, SYS_PRCTL, SYS_SETNS, SYS_SETSID
+from inclavare.linux.calls import SYS_KEYCTL, SYS_PRCTL, SYS_SETNS, SYS_SETSID
 from inclavare.linux.files import write_pid_file
 from inclavare.oci import jsontext, spec
 from inclavare.oci.process import last_of_each
@@ -77,7 +78,7 @@ class Request:
         self.cgroup_fds: list[tuple[str, int]] = []
         self.console_fd = -1
         self.filter: Filter | None = None
-        self.preserve_fds = 0
+        self.preserve_fds: list[int] = []
         self.rootless = False
         self.agent_fd = -1
         self.agent_request = b""
@@ -99,13 +100,7 @@ def plan_exec(request: Request) -> Plan:
     add_clone(plan, 0)
     add_death_signal(plan)
     plan.add(SYS_SETSID, words="start a session")
-    plan.add(
-        SYS_CLOSE_RANGE,
-        3 + request.preserve_fds,
-        0xFFFF_FFFF,
-        k.CLOSE_RANGE_CLOEXEC,
-        words="let no fd through to the program",
-    )
+    add_close_on_exec(plan, request.preserve_fds)
     affinity = proc.exec_cpu_affinity
     if affinity is not None:
         from inclavare.container.attribute_plan import set_affinity  # noqa: PLC0415  # few processes have one
@@ -165,7 +160,7 @@ class Options:
         self.console_socket = ""
         self.pid_file = ""
         self.pidfd_socket = ""
-        self.preserve_fds = 0
+        self.preserve_fds: list[int] = []
         self.terminal = False
 
 
@@ -225,7 +220,7 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
             opened.append(request.agent_fd)
             request.agent_request = _agent_request(request.process)
         request.preserve_fds = options.preserve_fds
-        run = Run(plan_exec(request), [*opened, *open_fds(options.preserve_fds)], log)
+        run = Run(plan_exec(request), [*opened, *options.preserve_fds], log)
     finally:
         for fd in opened:
             os.close(fd)

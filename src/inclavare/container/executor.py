@@ -60,10 +60,15 @@ def sealed_program(name: str) -> int:
     return sealed_memfd(f"rune-{name}", content, executable=True)
 
 
-def open_fds(count: int) -> list[int]:
-    """Give those of the `count` fds from 3 on that are open: --preserve-fds may name more than there are."""
+def open_fds(count: int, log: Log) -> list[int]:
+    """Give those of the `count` fds from 3 on that are open: --preserve-fds may name more than there are.
+
+    To be called before rune opens anything but its log: numbers that are free now will be those of its own fds.
+    """
     fds = []
     for fd in range(3, 3 + count):
+        if fd == log.fd:
+            continue
         try:
             os.fstat(fd)
         except OSError:

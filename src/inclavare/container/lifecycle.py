@@ -148,11 +148,7 @@ def kill(record: Record, number: int, *, everyone: bool) -> None:
     """Send a signal to the container's process, or to `everyone` in its cgroup."""
     now = status(record)
     if everyone and (now != "stopped" or cgroups.processes(record.cgroups)):
-        for pid in cgroups.processes(record.cgroups):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+        _signal_all(record, number)
         return
     if now == "stopped" or not record.pid:
         raise StateError(f"container not running: {record.id} is {now}")
@@ -196,15 +192,25 @@ def end(record: Record) -> None:
         os.close(pidfd)
 
 
+def _signal_all(record: Record, number: int) -> None:
+    """Signal all processes in the container's cgroups, also those that are forked meanwhile."""
+    pids = cgroups.processes(record.cgroups)
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+    if set(cgroups.processes(record.cgroups)) - set(pids):
+        from inclavare.container import pause  # noqa: PLC0415  # few are that fast
+
+        pause.signal_crowd(record, number, set(pids))
+
+
 def clean_up(record: Record) -> None:
     """Kill what is left in the container's cgroups and remove them."""
     deadline = time.monotonic() + DEATH_TIMEOUT_MS / 1000
     while pids := cgroups.processes(record.cgroups):
-        for pid in pids:
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                continue
+        _signal_all(record, 9)
         if time.monotonic() > deadline:
             raise StateError(f"cannot remove container {record.id}: processes {pids} do not die")
         time.sleep(0.005)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from inclavare.oci.linux import IDMapping
 
 
+LINES_MAX = 4096  # a page, which the kernel takes at most
+
+
 def write_mappings(pid: int, uids: list[IDMapping], gids: list[IDMapping]) -> None:
     """Give the user namespace of a process its mappings."""
     if os.geteuid():
@@ -31,4 +34,5 @@ def _write_mapping(path: str, mappings: list[IDMapping]) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise HostError(f"cannot write the mappings {lines.strip()!r} to {path}: {error.strerror}") from error
+        what = repr(lines.strip()) if len(lines) < LINES_MAX else f"({len(mappings)}, at most 340 are possible)"
+        raise HostError(f"cannot write the mappings {what} to {path}: {error.strerror}") from error

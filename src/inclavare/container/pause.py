@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from inclavare.container.lifecycle import status
@@ -23,17 +24,7 @@ def pause(record: Record) -> None:
         raise StateError(f"container not running: {record.id} is {now}")
     if now == "created" and cgroups.is_frozen(record.cgroups):
         raise StateError(f"container not running: {record.id} is paused")
-    deadline = time.monotonic() + TIMEOUT_S
-    cgroups.freeze(record.cgroups)
-    while not _has_stopped(record.cgroups):
-        if time.monotonic() > deadline:
-            cgroups.thaw(record.cgroups)
-            raise HostError(
-                f"cannot pause container {record.id}: its processes did not stop within {TIMEOUT_S} s",
-                "A process that waits for a device or a file system cannot stop.",
-            )
-        time.sleep(0.002)
-        cgroups.freeze(record.cgroups)  # v1 forgets those that were forked in between
+    _freeze(record, "pause")
 
 
 def resume(record: Record) -> None:
@@ -41,6 +32,34 @@ def resume(record: Record) -> None:
     if status(record) == "stopped" or not cgroups.is_frozen(record.cgroups):
         raise StateError(f"container not paused: {record.id} is {status(record)}")
     cgroups.thaw(record.cgroups)
+
+
+def signal_crowd(record: Record, number: int, known: set[int]) -> None:
+    """Send a signal to all but the `known`, who fork so fast that a list of them is old before its last is reached.
+
+    Raises HostError where they cannot be stopped for that.
+    """
+    _freeze(record, "signal the processes of")
+    try:
+        for pid in cgroups.processes(record.cgroups):
+            if pid not in known:
+                os.kill(pid, number)
+    finally:
+        cgroups.thaw(record.cgroups)
+
+
+def _freeze(record: Record, what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    cgroups.freeze(record.cgroups)
+    while not _has_stopped(record.cgroups):
+        if time.monotonic() > deadline:
+            cgroups.thaw(record.cgroups)
+            raise HostError(
+                f"cannot {what} container {record.id}: its processes did not stop within {TIMEOUT_S} s",
+                "A process that waits for a device or a file system cannot stop.",
+            )
+        time.sleep(0.002)
+        cgroups.freeze(record.cgroups)  # v1 forgets those that were forked in between
 
 
 def _has_stopped(paths: dict[str, str]) -> bool:

@@ -41,6 +41,7 @@ from inclavare.container.steps import (
     SYNC_READY,
     add_cgroup_join,
     add_clone,
+    add_close_on_exec,
     add_console,
     add_labels,
     become_root,
@@ -51,7 +52,6 @@ from inclavare.linux.calls import (
     SYS_BPF,
     SYS_CHDIR,
     SYS_CLOSE,
-    SYS_CLOSE_RANGE,
     SYS_IOCTL,
     SYS_KEYCTL,
     SYS_OPENAT,
@@ -145,7 +145,7 @@ class Request:
         self.net_fd = -1
         self.new_keyring = True
         self.no_pivot = False
-        self.preserve_fds = 0
+        self.preserve_fds: list[int] = []
         self.rootless = False
         self.enclave: Enclave | None = None
 
@@ -189,13 +189,7 @@ def plan_create(request: Request) -> Plan:
     plan.add(SYS_SETSID, words="start a session")
     envp = plan.strings(process.env, spare=1)
     pal = _enter_runelet(plan, request.enclave, envp) if request.enclave else Data(0)
-    plan.add(
-        SYS_CLOSE_RANGE,
-        3 + request.preserve_fds,
-        0xFFFF_FFFF,
-        k.CLOSE_RANGE_CLOEXEC,
-        words="let no fd through to the program",
-    )
+    add_close_on_exec(plan, request.preserve_fds)
     add_cgroup_join(plan, request.cgroup_fds)
     if flags & k.CLONE_NEWCGROUP:
         plan.add(SYS_UNSHARE, k.CLONE_NEWCGROUP, words="make a cgroup namespace")
