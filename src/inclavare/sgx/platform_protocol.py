@@ -47,8 +47,8 @@ class Launching(Protocol):
     def launch_token(self, mrenclave: bytes, modulus: bytes, attributes: bytes) -> bytes:
         """Return an EINITTOKEN, 304 bytes.
 
-        `modulus` is the signer's, 384 bytes little endian; `attributes` are the 16 bytes of ATTRIBUTES with XFRM. Raises
-        LaunchRefusedError.
+        `modulus` is the signer's, 384 bytes little endian; `attributes` are the 16 bytes of ATTRIBUTES with XFRM.
+        Raises LaunchRefusedError.
         """
 
 
