@@ -24,6 +24,14 @@ def run(invocation: Invocation) -> int:
             if not force:  # with --force, gone is what was asked for
                 first = first or error
             continue
+        except InclavareError as error:
+            if not force or not isinstance(error, store.DamagedError):
+                first = first or error
+                continue
+            from inclavare.container import damaged  # noqa: PLC0415  # never, if all goes well
+
+            damaged.delete(invocation.root, container_id, invocation.log)
+            continue
         try:
             lifecycle.delete(record, invocation.log, force=force)
         except InclavareError as error:

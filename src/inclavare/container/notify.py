@@ -65,6 +65,7 @@ class Notifier:
     def make(self, record: Record, *, listen: bool) -> None:
         """Make the directory that is shown, and the socket if the program may run at once."""
         path = record.path(DIRECTORY)
+        os.chmod(record.directory, 0o711)  # root of a user namespace is nobody's on the way to what it mounts
         os.mkdir(path, 0o755)
         os.chmod(path, 0o755)
         if listen:

@@ -10,10 +10,10 @@ is found dead, the next command that meets the record knows what to clean up. Ho
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
 
-from inclavare.errors import HostError, StateError
+from inclavare.errors import HostError, SpecError, StateError
 from inclavare.linux.files import read_file
 from inclavare.linux.process import start_time
 from inclavare.oci import jsontext
@@ -23,6 +23,11 @@ STATE = "state.json"
 CONFIG = "config.json"
 FIFO = "exec.fifo"
 AGENT = "agent.sock"
+_DAMAGED = "`rune delete --force` removes what can be found of the container."
+
+
+class DamagedError(HostError):
+    """A container's record cannot be understood."""
 
 
 class Record:
@@ -150,10 +155,16 @@ def create(root: str, container_id: str) -> Record:
     directory = f"{root}/{container_id}"
     try:
         try:
-            os.mkdir(directory, 0o711)
+            status = os.stat(root)
         except FileNotFoundError:
             os.makedirs(root, 0o711, exist_ok=True)
-            os.mkdir(directory, 0o711)
+            status = os.stat(root)
+        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX):
+            raise HostError(
+                f"cannot keep state in {root}: users other than you can change what is in it",
+                "Choose another --root, or take away their right to write.",
+            )
+        os.mkdir(directory, 0o700)
     except FileExistsError:
         raise StateError(
             f"container with given ID already exists: {container_id}",
@@ -174,20 +185,34 @@ def load(root: str, container_id: str) -> Record:
     validate_id(container_id)
     record = Record(f"{root}/{container_id}", container_id)
     try:
+        _check_own(record.directory)
         raw = record.read(STATE)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if error.filename != record.directory:
+            return record  # its creator was killed before it could write the record
+        raise StateError(
+            f"container does not exist: {container_id}", f"`rune --root {root} list` names those that do."
+        ) from None
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            if error.errno == errno.ENOENT and os.path.isdir(record.directory):
-                return record  # its creator was killed before it could write the record
-            raise StateError(
-                f"container does not exist: {container_id}", f"`rune --root {root} list` names those that do."
-            ) from None
         raise HostError(f"cannot read {record.path(STATE)}: {error.strerror}") from error
-    document = jsontext.loads(raw)
-    if not isinstance(document, dict):
-        raise HostError(f"{record.path(STATE)} is damaged: not a JSON object")
+    try:
+        document = jsontext.loads(raw, record.path(STATE))
+    except SpecError as error:
+        raise DamagedError(error.message, _DAMAGED) from error
+    if not isinstance(document, dict) or document.get("id") != container_id:
+        raise DamagedError(f"{record.path(STATE)} is damaged: it is no record of {container_id}", _DAMAGED)
     _fill(record, document)
     return record
+
+
+def _check_own(directory: str) -> None:
+    """What is in it decides what is signalled, removed and executed: it must be a directory that only we could make."""
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise HostError(
+            f"{directory} is not used: it is no directory that only user {os.geteuid()} could have made",
+            "Find out who made it, and remove it.",
+        )
 
 
 def ids(root: str) -> list[str]:

@@ -26,7 +26,12 @@ def write_pid_file(path: str, pid: int) -> None:
     directory, _, name = path.rpartition("/")
     temporary = f"{directory}/.{name}" if directory else f".{name}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # the directory may be one where others put links
+        try:
+            fd = os.open(temporary, flags, 0o666)
+        except FileExistsError:
+            os.unlink(temporary)
+            fd = os.open(temporary, flags, 0o666)
         try:
             os.write(fd, str(pid).encode())
         finally:
