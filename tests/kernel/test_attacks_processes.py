@@ -37,13 +37,13 @@ def _halted_exec(rune: Rune, *words: str) -> Iterator[int]:
 
     rune is to send a pidfd to a socket that takes no connection meanwhile.
     """
-    path, pid_file = rune.directory / "s", rune.directory / "exec.pid"
+    path = rune.directory / "s"
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
         server.bind(str(path))
         server.listen(0)
         first.connect(str(path))
         child = subprocess.Popen(
-            rune.command("exec", "--pidfd-socket", path, "--pid-file", pid_file, "c", *words),
+            rune.command("exec", "--pidfd-socket", path, "c", *words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -57,12 +57,17 @@ def _halted_exec(rune: Rune, *words: str) -> Iterator[int]:
             yield halted[0]
             server.accept()[0].close()
             server.accept()[0].close()
-            while not pid_file.exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            _await_program(halted[0])
         finally:
             child.kill()
             child.wait()
+
+
+def _await_program(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while os.readlink(f"/proc/{pid}/exe") != "/bin/busybox":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def _children(pid: int) -> list[int]:
@@ -101,8 +106,10 @@ def test_what_becomes_the_program_cannot_be_overwritten(rune: Rune, bundle: Bund
     bundle.process["args"] = ["sleep", "60"]
     rune.create(bundle)
     if command == "create":
-        exe = os.open(f"/proc/{rune.state()['pid']}/exe", os.O_RDONLY)
+        pid = rune.state()["pid"]
+        exe = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
         assert rune("start", "c").status == 0
+        _await_program(pid)
     else:
         assert rune("start", "c").status == 0
         with _halted_exec(rune, "sleep", "60") as pid:
@@ -190,10 +197,7 @@ def test_the_program_has_the_descriptors_that_were_asked_for(
         assert not {8, 9} & _fds(int(pid_file.read_text()))  # before its program, too
         assert rune("start", "c").status == 0
     pid = int(pid_file.read_text())
-    deadline = time.monotonic() + 10
-    while os.readlink(f"/proc/{pid}/exe") != "/bin/busybox":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    _await_program(pid)
     assert _fds(pid) == {0, 1, 2} | {fd for fd in (3, 5) if fd < 3 + count}
 
 
