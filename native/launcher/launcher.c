@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `rune` as a program: Python's library linked in, the modules of its commands in one archive inside (archive.py).
+ * `rune` as a program: Python's library linked in, and started when the program was built (snapshot.c). begin.py has
+ * the Python side; docs/decisions/0010 says what this is worth and what it leans on.
  *
- * The interpreter starts with its core alone (PEP 587, "Multi-Phase Initialization Private Provisional API"), which a
- * command like `run` can do with: no path to search, no codecs, no sys.stdin. What needs more has the rest made by
- * upgrade(). boot.py decides when. docs/decisions/0010 says what this is worth and what it leans on.
- *
- * RUNE_PYTHON=1 in the environment, or a host without the standard library of this Python: the same sources run with
- * the host's python3.
+ * RUNE_PYTHON=1 in the environment: the same sources run with the host's python3.
  */
 #define PY_SSIZE_T_CLEAN
+#define Py_BUILD_CORE 1
 #include <Python.h>
+#include <internal/pycore_runtime.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
@@ -20,23 +18,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "json.h"
-
-/* archive.py's work: boot.py's code, then what it reads itself. */
-extern const char archive_begin[], archive_end[], boot_begin[], boot_end[];
-__asm__(".section .rodata\n.balign 16\n"
-        "archive_begin: .incbin \"" ARCHIVE "\"\narchive_end:\n.balign 16\n"
-        "boot_begin: .incbin \"" BOOT "\"\nboot_end:\n.previous\n");
-
-/* Private, but in the static library: without it the module _signal crashes before the upgrade. */
-extern int _PySignal_Init(int install_signal_handlers);
+#include "snapshot.h"
 
 static char library[PATH_MAX]; /* the folder that holds the package `inclavare` */
+static PyObject *enter;        /* begin.py's function */
 
-static _Noreturn void fail(const char *what) {
+_Noreturn void fail(const char *what) {
     fprintf(stderr, "rune: %s\n", what);
     exit(1);
 }
@@ -61,6 +53,15 @@ static void guard_fds(void) {
 static void require(PyStatus status) {
     if (PyStatus_Exception(status))
         Py_ExitStatusException(status);
+}
+
+/* What Python could not do, it says, and that is the end. */
+static void *need(void *result) {
+    if (!result) {
+        PyErr_Print();
+        exit(1);
+    }
+    return result;
 }
 
 /* Of an installation, or of a checkout that was built. */
@@ -97,73 +98,33 @@ static _Noreturn void run_with_python(int argc, char **argv) {
     fail("cannot execute /usr/bin/python3");
 }
 
-/*
- * Memory for objects comes in arenas of 1 MiB. The first two, which are all that most commands use, are one huge page
- * where the kernel gives it: 300 page faults less.
- */
-enum { HUGE_PAGE = 2 << 20 };
-static char *pool, *pool_end;
+/* --- when it is built ---------------------------------------------------------------------------- */
 
-static void *take_arena(void *context, size_t size) {
-    (void)context;
-    if (pool && size <= (size_t)(pool_end - pool)) {
-        pool += size;
-        return pool - size;
-    }
-    void *arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return arena == MAP_FAILED ? NULL : arena;
-}
-
-static void give_back_arena(void *context, void *arena, size_t size) {
-    (void)context;
-    munmap(arena, size);
-}
-
-static void prepare_arenas(void) {
-    char *space = mmap(NULL, 2 * HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (space != MAP_FAILED) {
-        pool = (char *)(((uintptr_t)space + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
-        pool_end = pool + HUGE_PAGE;
-        madvise(pool, HUGE_PAGE, MADV_HUGEPAGE); /* it is as good without, only slower */
-    }
-    PyObjectArenaAllocator allocator = {NULL, take_arena, give_back_arena};
-    PyObject_SetArenaAllocator(&allocator);
-}
-
-static PyObject *upgrade(PyObject *self, PyObject *args) {
-    (void)self;
-    (void)args;
-    require(_Py_InitializeMain());
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef functions[] = {{"upgrade", upgrade, METH_NOARGS, "Make the rest of the interpreter."}, {0}};
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, functions, 0, 0, 0, 0};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, NULL, 0, 0, 0, 0};
 
 static PyObject *make_module(void) {
-    PyObject *module = PyModule_Create(&definition);
-    PyObject *archive = PyMemoryView_FromMemory((char *)archive_begin, archive_end - archive_begin, PyBUF_READ);
-    if (!module || !archive || PyModule_AddObject(module, "archive", archive) < 0 ||
-        PyModule_AddObject(module, "library", PyUnicode_DecodeFSDefault(library)) < 0)
-        return NULL;
-    return module;
+    return PyModule_Create(&definition);
 }
 
-static void set_up(int argc, char **argv) {
+static void start_python(void) {
     PyPreConfig before;
     PyPreConfig_InitIsolatedConfig(&before);
     before.utf8_mode = 1;
     require(Py_PreInitialize(&before));
     if (PyImport_AppendInittab("_launcher", make_module) < 0 || PyImport_AppendInittab("_json", make_json_module) < 0)
         fail("out of memory");
-    prepare_arenas();
+    PyObjectArenaAllocator allocator = {NULL, take_arena, give_back_arena};
+    PyObject_SetArenaAllocator(&allocator);
     PyConfig config;
     PyConfig_InitIsolatedConfig(&config);
     config.site_import = 0;
     config.install_signal_handlers = 0;
     config.pathconfig_warnings = 0;
     config.write_bytecode = 0;
-    config._init_main = 0;
+    config.optimization_level = 2;
+    config.use_hash_seed = 1; /* the same program from the same sources; what is hashed is the administrator's */
+    config.hash_seed = 0;
+    config.parse_argv = 0;
     /* All that the search for a home would set. */
     struct {
         wchar_t **field;
@@ -177,47 +138,87 @@ static void set_up(int argc, char **argv) {
                  {&config.base_exec_prefix, "/usr"}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         require(PyConfig_SetBytesString(&config, paths[i].field, paths[i].value));
-    require(PyConfig_SetBytesArgv(&config, argc, argv));
     config.module_search_paths_set = 1;
-    const char *places[] = {library, STDLIB};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        wchar_t *place = Py_DecodeLocale(places[i], NULL);
-        if (!place)
-            fail("out of memory");
-        require(PyWideStringList_Append(&config.module_search_paths, place));
-        PyMem_RawFree(place);
-    }
+    require(PyWideStringList_Append(&config.module_search_paths, L"/nonexistent")); /* until the library is known */
+    require(PyWideStringList_Append(&config.module_search_paths, L"" STDLIB));
     require(Py_InitializeFromConfig(&config));
     PyConfig_Clear(&config);
-    _PySignal_Init(0);
     PyGC_Disable(); /* a command ends before garbage matters */
 }
 
-/* sys.argv comes with the upgrade otherwise. */
-static int set_arguments(int argc, char **argv) {
-    PyObject *list = PyList_New(argc);
-    for (int i = 0; list && i < argc; i++) {
-        PyObject *word = PyUnicode_DecodeUTF8(argv[i], (Py_ssize_t)strlen(argv[i]), "surrogateescape");
-        if (!word)
-            return -1;
-        PyList_SET_ITEM(list, i, word);
+/* begin.py imports what is in `modules`, build.py's file. */
+static void import_all(const char *modules) {
+    struct stat status;
+    int fd = open(modules, O_RDONLY | O_CLOEXEC);
+    char *content =
+        fd >= 0 && !fstat(fd, &status) ? mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+    if (content == MAP_FAILED)
+        fail("cannot read its modules");
+    PyObject *all = need(PyMarshal_ReadObjectFromString(content, status.st_size));
+    PyObject *begin = PyTuple_GetItem(need(PyDict_GetItemString(all, "begin")), 0);
+    PyObject *code = need(PyMarshal_ReadObjectFromString(PyBytes_AsString(begin), PyBytes_Size(begin)));
+    PyModule_AddObject(need(PyImport_ImportModule("_launcher")), "modules", all);
+    PyObject *globals = need(Py_BuildValue("{sO}", "__builtins__", PyEval_GetBuiltins()));
+    need(PyEval_EvalCode(code, globals, globals));
+    enter = need(PyDict_GetItemString(globals, "enter"));
+    close(fd);
+}
+
+/* --- each time ----------------------------------------------------------------------------------- */
+
+/* This is a fork, but of a process whose C library is another one: its key for the thread's state is not there. */
+static void resume(void) {
+    PyThreadState *state = PyThreadState_Get();
+    state->thread_id = PyThread_get_thread_ident();
+    Py_tss_t *key = &_PyRuntime.gilstate.autoTSSkey;
+    key->_is_initialized = 0;
+    if (PyThread_tss_create(key) || PyThread_tss_set(key, state))
+        fail("out of memory");
+    PyOS_AfterFork_Child();
+}
+
+static void set_environment(void) {
+    PyObject *names = need(PyObject_GetAttrString(need(PyImport_ImportModule("posix")), "environ"));
+    PyDict_Clear(names);
+    for (char **entry = environ; *entry; entry++) {
+        const char *end = strchr(*entry, '=');
+        if (!end)
+            continue;
+        PyObject *name = need(PyBytes_FromStringAndSize(*entry, end - *entry));
+        PyObject *value = need(PyBytes_FromString(end + 1));
+        need(PyDict_SetDefault(names, name, value)); /* the first one counts, as for getenv */
     }
-    return list ? PySys_SetObject("argv", list) : -1;
+}
+
+static void set_arguments(int argc, char **argv) {
+    PyObject *list = need(PyList_New(argc));
+    for (int i = 0; i < argc; i++)
+        PyList_SET_ITEM(list, i, need(PyUnicode_DecodeUTF8(argv[i], (Py_ssize_t)strlen(argv[i]), "surrogateescape")));
+    PySys_SetObject("argv", list);
+    PyModule_AddObject(need(PyImport_ImportModule("_launcher")), "library", need(PyUnicode_DecodeFSDefault(library)));
 }
 
 int main(int argc, char **argv) {
+    if (!saved) {
+        if (argc != 3)
+            fail("usage: launcher MODULES PROGRAM");
+        record();
+        start_python();
+        import_all(argv[1]);
+        PyThreadState_Get()->native_thread_id = 0; /* not the same each time */
+        save(argv[2]);
+        return 0;
+    }
     guard_stdio();
     find_library();
     const char *python = getenv("RUNE_PYTHON");
-    if ((python && *python && strcmp(python, "0") != 0) || access(STDLIB "/os.py", R_OK) < 0)
+    if (python && *python && strcmp(python, "0") != 0)
         run_with_python(argc, argv);
     guard_fds();
-    set_up(argc, argv);
-    PyObject *globals = PyDict_New();
-    PyObject *code = PyMarshal_ReadObjectFromString(boot_begin, boot_end - boot_begin);
-    if (!globals || !code || set_arguments(argc, argv) < 0 ||
-        PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) < 0 ||
-        !PyEval_EvalCode(code, globals, globals))
-        PyErr_Print();
-    return 1; /* boot.py ends the process itself */
+    resume();
+    set_environment();
+    set_arguments(argc, argv);
+    PyObject_CallNoArgs(enter);
+    PyErr_Print(); /* it ends the process itself */
+    return 1;
 }

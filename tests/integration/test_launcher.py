@@ -87,3 +87,18 @@ def test_a_full_pipe_and_a_closed_one_end_it_without_a_traceback(launcher: Path)
             ["sh", "-c", f"{closing}; exec {launcher} --help"], capture_output=True, text=True, check=False
         )
         assert "Traceback" not in done.stderr
+
+
+def test_it_tells_nothing_of_where_and_when_it_was_built(launcher: Path, checkout: Path) -> None:
+    program = launcher.read_bytes()
+    told = [word for word in (str(checkout), *os.environ.values()) if len(word) > 12]
+    assert [word for word in told if os.fsencode(word) in program] == []
+
+
+def test_it_is_the_same_however_often_it_is_saved(launcher: Path, checkout: Path, tmp_path: Path) -> None:
+    build = checkout / "build/launcher"
+    for number in range(5):
+        copy = tmp_path / str(number)
+        words = [build / "launcher", build / "modules.bin", copy]
+        subprocess.run(words, env={"TZ": "UTC"}, input=b"", capture_output=True, check=True)
+        assert copy.read_bytes() == launcher.read_bytes()

@@ -79,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         status = status or 141
+    except OSError as error:
+        if not status:
+            status = 1
+            os.write(2, f"rune: cannot write the output: {error.strerror}\n".encode())
     os._exit(status)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from inclavare.container.executor import NATIVE
+from inclavare import installed
 from inclavare.errors import HostError, UsageError
 from inclavare.oci import jsontext, template
 
@@ -19,7 +19,7 @@ def run(invocation: Invocation) -> int:
     if runtime not in ("", "skeleton"):
         raise UsageError(f"unknown enclave runtime {runtime!r}", "Known: skeleton.")
     if runtime:
-        document = template.template(enclave=runtime, pal=f"{NATIVE}/liberpal-skeleton-v3.so")
+        document = template.template(enclave=runtime, pal=installed("_native/liberpal-skeleton-v3.so"))
     elif invocation.options.flag("rootless"):
         document = template.template(rootless=(os.geteuid(), os.getegid()))
     else:

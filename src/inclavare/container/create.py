@@ -11,6 +11,7 @@ import errno
 import os
 import time
 
+from inclavare import installed
 from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, sealed_program
 from inclavare.container.filter_cache import filter_key, read_filter
@@ -384,7 +385,7 @@ def load_filter(prepared: Prepared, record: Record) -> Filter | None:
     profile = prepared.spec.linux.seccomp
     if profile is None:
         return None
-    record.filter = filter_key(seccomp.identity(profile), seccomp.__file__)
+    record.filter = filter_key(seccomp.identity(profile), installed("linux/seccomp.py"))
     return read_filter(record, profile)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from inclavare.container.executor import NATIVE
+from inclavare import installed
 from inclavare.container.facts import is_bind
 from inclavare.container.planner import Enclave
 from inclavare.enclave import config, hostconfig, implicit, trust
@@ -127,7 +127,7 @@ def _add_aesm(document: Spec) -> None:
 
 
 def _emulator() -> str:
-    path = f"{NATIVE}/libsgxemu.so"
+    path = installed("_native/libsgxemu.so")
     if not os.path.exists(path):
         raise HostError(f"the software platform is not installed: {path} is missing", "Run `make`, or install again.")
     return path

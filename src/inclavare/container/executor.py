@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 
+from inclavare import installed
 from inclavare.container.plan import CALL_BASE, MSG, MSG_ERROR, MSG_LOG, MSG_MAX, MSG_PID, MSG_SYNC, Plan, call_name
 from inclavare.errors import HostError, PlanError
 from inclavare.linux.files import read_file
@@ -27,7 +28,6 @@ MFD_EXEC = 0x10  # linux/memfd.h, Linux 6.3
 F_ADD_SEALS = 1033
 F_SEAL_ALL = 0xF  # SEAL | SHRINK | GROW | WRITE
 SIGNALS = (*range(1, 32), *range(34, 65))  # 32 and 33 belong to libc
-NATIVE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_native")
 
 
 def sealed_memfd(name: str, content: bytes, *, executable: bool = False) -> int:
@@ -50,7 +50,7 @@ def sealed_memfd(name: str, content: bytes, *, executable: bool = False) -> int:
 
 def sealed_program(name: str) -> int:
     """Copy the native program `name` into a sealed memfd. Raises HostError when it is not installed."""
-    path = f"{NATIVE}/{name}"
+    path = installed(f"_native/{name}")
     try:
         content = read_file(path)
     except OSError as error:
