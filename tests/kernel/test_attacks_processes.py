@@ -56,7 +56,8 @@ def _halted_exec(rune: Rune, *words: str) -> Iterator[int]:
                 halted = [pid for pid in _children(child.pid) if b"SigBlk" in _status(pid) and _in_namespace(rune, pid)]
             yield halted[0]
             server.accept()[0].close()
-            server.accept()[0].close()
+            with server.accept()[0] as connection:
+                connection.recv(1)
             _await_program(halted[0])
         finally:
             child.kill()
