@@ -1,4 +1,4 @@
-"""The command `runectl`: measures, signs and inspects SGX enclaves on any machine.
+"""The command `runectl`: measures, signs and inspects SGX enclaves on any machine, and gets tokens and quotes for them.
 
 One module a command, `runectl_NAME`, with `add_parser` and `run`. Errors are one line on stderr, then a hint: exit code
 1, or 2 when the command line cannot be understood.
@@ -11,8 +11,26 @@ import sys
 from typing import NoReturn
 
 from inclavare import __version__
-from inclavare.cli import runectl_inspect, runectl_keygen, runectl_measure, runectl_sign
+from inclavare.cli import (
+    runectl_gen_qe_target_info,
+    runectl_gen_quote,
+    runectl_gen_token,
+    runectl_inspect,
+    runectl_keygen,
+    runectl_measure,
+    runectl_sign,
+)
 from inclavare.errors import InclavareError, UsageError
+
+_COMMANDS = (
+    runectl_measure,
+    runectl_sign,
+    runectl_inspect,
+    runectl_keygen,
+    runectl_gen_token,
+    runectl_gen_qe_target_info,
+    runectl_gen_quote,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,10 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="runectl", description="Measure, sign and inspect SGX enclaves.", allow_abbrev=False)
+    parser = _Parser(prog="runectl", description="Measure, sign, inspect and attest SGX enclaves.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"runectl version {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="of gen-*: print the fields of what is read and got")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (runectl_measure, runectl_sign, runectl_inspect, runectl_keygen):
+    for module in _COMMANDS:
         module.add_parser(commands)
     return parser
 

@@ -290,3 +290,29 @@ class Report(Record):
     reportdata: bytes = _wire("64s")
     keyid: bytes = _wire("32s")
     mac: bytes = _wire("16s")
+
+
+@dataclass(frozen=True, slots=True)
+class EinitToken(Record):
+    """A launch enclave's permission for EINIT (SDM, "EINIT Token Structure (EINITTOKEN)")."""
+
+    NAME = "EINITTOKEN"
+    SIZE = 304
+
+    valid: int = _wire("I")
+    reserved1: bytes = _wire("44s")
+    attributes: int = _wire("Q")
+    xfrm: int = _wire("Q")
+    mrenclave: bytes = _wire("32s")
+    reserved2: bytes = _wire("32s")
+    mrsigner: bytes = _wire("32s")
+    reserved3: bytes = _wire("32s")
+    cpusvnle: bytes = _wire("16s")
+    isvprodidle: int = _wire("H")
+    isvsvnle: int = _wire("H")
+    reserved4: bytes = _wire("24s")
+    maskedmiscselectle: int = _wire("I")
+    maskedattributesle: int = _wire("Q")
+    maskedxfrmle: int = _wire("Q")
+    keyid: bytes = _wire("32s")
+    mac: bytes = _wire("16s")

@@ -16,6 +16,7 @@ RECORDS: dict[str, type[arch.Record]] = {
     "sgx_tcs": arch.Tcs,
     "sgx_targetinfo": arch.TargetInfo,
     "sgx_report": arch.Report,
+    "sgx_einittoken": arch.EinitToken,
 }
 CONSTANTS = [
     name for name in vars(arch) if name.startswith("SGX_") and name not in {"SGX_MODULUS_SIZE", "SGX_EXPONENT"}
