@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMANDS = ("run", "create", "start", "state", "exec", "kill", "delete")
-TOLERANCE = 1.1  # other versions of Python and of the kernel cost a few system calls more or less
+TOLERANCE = 1.03
 
 pytestmark = pytest.mark.usefixtures("as_root", "busybox")
 
@@ -42,12 +41,19 @@ def test_every_command_is_measured(checkout: Path, rune_program: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (Debian package of that name)")
-def test_commands_make_no_more_system_calls_than_documented(checkout: Path, rune_program: Path) -> None:
+def test_commands_cost_no_more_than_documented(checkout: Path, rune_program: Path) -> None:
+    if rune_program.read_bytes()[:4] != b"\x7fELF":
+        pytest.skip("rune is a script here: Python's static library is missing (Debian package libpython3-dev)")
     section = (checkout / "docs/performance.md").read_text().partition("--counts`")[2]
-    documented = {
-        command: int(calls.replace(",", ""))
-        for command, calls in re.findall(r"^(\w+) +rune +[\d,-]+ +([\d,]+)$", section, re.MULTILINE)
-    }
+    documented = dict(_counts(line.split()) for line in section.splitlines() if line.split()[1:2] == ["rune"])
     assert set(documented) == set(COMMANDS)
-    measured = {line[0]: int(line[3].replace(",", "")) for line in compare(checkout, rune_program, "--counts")}
-    assert {command: calls for command, calls in measured.items() if calls > documented[command] * TOLERANCE} == {}
+    assert all(calls for _, calls in documented.values())
+    for command, counts in map(_counts, compare(checkout, rune_program, "--counts")):
+        for found, allowed in zip(counts, documented[command], strict=True):
+            assert found <= allowed * TOLERANCE, command
+
+
+def _counts(words: list[str]) -> tuple[str, tuple[int, int]]:
+    """Give a command and its instructions and system calls; 0 for what could not be counted."""
+    command, _, instructions, calls = (word.replace(",", "") for word in words)
+    return command, (int(instructions.replace("-", "0")), int(calls))
