@@ -65,3 +65,14 @@ class StateError(InclavareError):
 
 class EnclaveError(InclavareError):
     """An enclave cannot be configured, built, measured, signed or entered."""
+
+
+class AttestationError(InclavareError):
+    """A quote, a certificate or another piece of attestation material is malformed, or none that we know.
+
+    `path` names the place: `quote.qe_report.auth_size`, or `tcbInfo.tcbLevels[3].tcbStatus` in JSON.
+    """
+
+    def __init__(self, path: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message, hint)
+        self.path = path

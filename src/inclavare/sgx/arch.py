@@ -264,6 +264,38 @@ class TargetInfo(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class ReportBody(Record):
+    """What a report says about an enclave: a REPORT without key id and MAC (SDM, "REPORT (REPORT)")."""
+
+    NAME = "report body"
+    SIZE = 384
+
+    cpusvn: bytes = _wire("16s")
+    miscselect: int = _wire("I")
+    cet_attributes: int = _wire("B")
+    reserved1: bytes = _wire("11s")
+    isvextprodid: bytes = _wire("16s")
+    attributes: int = _wire("Q")
+    xfrm: int = _wire("Q")
+    mrenclave: bytes = _wire("32s")
+    reserved2: bytes = _wire("32s")
+    mrsigner: bytes = _wire("32s")
+    reserved3: bytes = _wire("32s")
+    configid: bytes = _wire("64s")
+    isvprodid: int = _wire("H")
+    isvsvn: int = _wire("H")
+    configsvn: int = _wire("H")
+    reserved4: bytes = _wire("42s")
+    isvfamilyid: bytes = _wire("16s")
+    reportdata: bytes = _wire("64s")
+
+    @property
+    def debug(self) -> bool:
+        """Whether a debugger may read and write the enclave."""
+        return bool(self.attributes & SGX_ATTR_DEBUG)
+
+
+@dataclass(frozen=True, slots=True)
 class Report(Record):
     """What EREPORT says about an enclave, with a MAC for the target only (SDM, "REPORT (REPORT)")."""
 
