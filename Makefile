@@ -63,7 +63,7 @@ $(BUILD)/manual/rune.bash: tools/manual.py src/inclavare/cli/table.py
 # --- what has to be there -------------------------------------------------------------------------------------------
 
 APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography libpython3-dev
-APT_TEST := python3-venv busybox-static clang-format dbus-daemon libseccomp-dev strace valgrind iproute2 iptables procps docker.io containerd runc crun podman netavark uidmap
+APT_TEST := python3-venv busybox-static clang-format dbus-daemon libseccomp-dev strace valgrind iproute2 iptables procps docker.io containerd runc crun podman buildah netavark uidmap
 APT_VM := mmdebstrap qemu-system-x86 e2fsprogs
 APT_BENCH := runc crun strace valgrind
 

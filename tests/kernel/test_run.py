@@ -114,6 +114,16 @@ def test_ambient_capabilities_survive_for_another_user(rune: Rune, bundle: Bundl
     assert values == [1 << 13] * 5
 
 
+@pytest.mark.parametrize("missing", ["permitted", "inheritable"])
+def test_ambient_capabilities_are_left_out_that_the_kernel_gives_to_nobody(
+    rune: Rune, bundle: Bundle, missing: str
+) -> None:
+    sets = {name: ["CAP_NET_RAW"] for name in ("bounding", "permitted", "inheritable", "ambient") if name != missing}
+    bundle.process["capabilities"] = sets
+    bundle.process["args"] = ["grep", "CapAmb", "/proc/self/status"]
+    assert rune.run(bundle).out == f"CapAmb:\t{0:016x}\n"
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_no_new_privileges_is_set_as_asked(rune: Rune, bundle: Bundle, wanted: bool) -> None:
     bundle.process["noNewPrivileges"] = wanted

@@ -196,7 +196,7 @@ def _add_capabilities(plan: Plan, process: Process) -> None:
     high = b"".join([(bits >> 32).to_bytes(4, "little") for bits in sets])
     plan.add(SYS_CAPSET, header, plan.data(low + high), words="set capabilities")
     plan.add(SYS_PRCTL, k.PR_CAP_AMBIENT, k.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, words="clear ambient capabilities")
-    ambient = mask(capabilities.ambient) if capabilities else 0
+    ambient = mask(capabilities.ambient) & sets[1] & sets[2] if capabilities else 0  # the kernel gives no others
     for number in range(64):
         if ambient >> number & 1:
             plan.add(
