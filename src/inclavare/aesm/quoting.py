@@ -1,6 +1,7 @@
 """What one asks of AESM, as the sequences of requests that it takes: a launch token, a target info, a quote.
 
-The daemon keeps no state of a client, so that a quote can be asked for in another process than the target info was.
+The daemon keeps no state of a client, so that a quote can be asked for in another process than the target info was. A
+daemon that was started anew may have forgotten that its attestation key was made: it is asked for it once more.
 ECDSA quotes are those of DCAP. EPID quotes need a daemon and a platform from before Intel retired EPID; their requests
 are here so that the reason is the daemon's.
 """
@@ -133,7 +134,13 @@ def _ecdsa_quote(client: AesmClient, attempted: str, report: bytes) -> bytes:
     if not size:
         raise AesmMalformedError(f"cannot {attempted}: the daemon gives no size of a quote")
     request = GetQuoteExRequest(report=report, att_key_id=att_key_id, buf_size=size, timeout=TIMEOUT_MICROSECONDS)
-    return _cut(attempted, client.ask(attempted, request, GetQuoteExResponse).quote)
+    answer = client.exchange(attempted, request, GetQuoteExResponse)
+    if answer.error_code == code_named("AESM_ATT_KEY_NOT_INITIALIZED"):
+        qe_target_info(client, "ecdsa")
+        answer = client.exchange(attempted, request, GetQuoteExResponse)
+    if answer.error_code:
+        raise AesmError(attempted, answer.error_code)
+    return _cut(attempted, answer.quote)
 
 
 def _algorithm(att_key_id: bytes) -> int:
