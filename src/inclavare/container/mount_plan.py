@@ -283,8 +283,10 @@ class Root:
             locked = {EPERM: f"cannot {words}: {LOCKED}"} if self._userns else None
             empty = plan.string("")
             plan.add(SYS_MOUNT_SETATTR, tree, empty, k.AT_EMPTY_PATH, attr, 32, words=words, sentences=locked)
-        if flags.recursive_set or flags.recursive_clear:
-            attr = plan.data(_mount_attr(flags.recursive_set, flags.recursive_clear, 0))
+        all_below = k.MOUNT_ATTR_RDONLY if self._userns and what == "/sys" else 0  # cgroups are (CVE-2023-25809)
+        recursive_set = flags.recursive_set | (set_ & all_below)
+        if recursive_set or flags.recursive_clear:
+            attr = plan.data(_mount_attr(recursive_set, flags.recursive_clear, 0))
             plan.add(
                 SYS_MOUNT_SETATTR,
                 tree,
