@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from inclavare.log import Log
 
 DEATH_TIMEOUT_MS = 10_000
+RECORD_TIMEOUT_S = 0.1  # between the directory and the first record in it
 THAW_AFTER_MS = 200  # who does not die by then may be frozen in a group that is not ours
 
 
 def status(record: Record) -> str:
     """Give the container's status in the runtime-spec's words."""
     if not record.pid:
+        deadline = time.monotonic() + RECORD_TIMEOUT_S
+        while not record.creator and time.monotonic() < deadline:  # its creator is about to write, or was killed
+            time.sleep(0.001)
+            record.read_again()
         if record.creator and process.is_same(record.creator, record.creator_start_time):
             return "creating"
         record.read_again()  # its creator may have come to the end since it was read
