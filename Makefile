@@ -6,6 +6,7 @@
 # make test-vm      the tests of containers in virtual machines with systemd and control groups v2, v1
 # make install      into PREFIX (default /usr/local), below DESTDIR; make uninstall takes it away again
 # make bench        rune beside runc and crun on this machine
+# make soak         what CYCLES containers in turn, CROWD at once and KILLS of rune leave behind (docs/reliability.md)
 #
 # Native parts are built into src/inclavare/_native, where the Python package, the wheel and `make install` find them.
 # Each folder of native/ describes its own part in rules.mk: it adds to NATIVE (what is shipped) and NATIVE_TEST (what
@@ -155,6 +156,14 @@ bench: deps-bench
 	@$(MAKE) -s all
 	@$(PYTHON) bench/compare.py
 
+CYCLES := 10000
+CROWD := 500
+KILLS := 1000
+
+soak: deps-test
+	@$(MAKE) -s all
+	@$(PYTHON) bench/soak.py --cycles $(CYCLES) --crowd $(CROWD) --kills $(KILLS)
+
 # --- installation ---------------------------------------------------------------------------------------------------
 
 PREFIX := /usr/local
@@ -203,4 +212,4 @@ clean:
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: all native-test deps deps-build deps-test deps-vm deps-bench check test test-vm unit lint lint-format lint-ruff lint-mypy lint-rooms
-.PHONY: lint-c format demo bench install uninstall clean
+.PHONY: lint-c format demo bench soak install uninstall clean

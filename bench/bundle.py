@@ -35,7 +35,7 @@ CAPABILITIES = [
 DEVICES = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, None)]
 
 
-def make(directory: str, name: str, args: list[str]) -> str:
+def make(directory: str, name: str, args: list[str], group: str = "/inclavare-bench/container") -> str:
     """Write a bundle for `args` below `directory` and return its path. Bundles share a busybox root filesystem."""
     rootfs = f"{directory}/rootfs"
     if not os.path.exists(rootfs):
@@ -43,12 +43,12 @@ def make(directory: str, name: str, args: list[str]) -> str:
     bundle = f"{directory}/{name}"
     os.makedirs(bundle)
     with open(f"{bundle}/config.json", "w", encoding="utf-8") as file:
-        json.dump(config(rootfs, args), file)
+        json.dump(config(rootfs, args, group), file)
     return bundle
 
 
-def config(rootfs: str, args: list[str]) -> dict[str, object]:
-    """Return the configuration of a container that runs `args` in `rootfs`."""
+def config(rootfs: str, args: list[str], group: str) -> dict[str, object]:
+    """Return the configuration of a container that runs `args` in `rootfs`, in the control group `group`."""
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -75,7 +75,7 @@ def config(rootfs: str, args: list[str]) -> dict[str, object]:
             "maskedPaths": [f"/proc/{name}" for name in "acpi asound kcore keys timer_list scsi".split()]
             + ["/sys/firmware"],
             "readonlyPaths": [f"/proc/{name}" for name in "bus fs irq sys sysrq-trigger".split()],
-            "cgroupsPath": "/inclavare-bench/container",
+            "cgroupsPath": group,
             "resources": {
                 "devices": [{"allow": False, "access": "rwm"}]
                 + [
