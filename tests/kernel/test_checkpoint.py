@@ -8,12 +8,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.kernel.conftest import Bundle, Result, Rune
 
-COUNT = "i=0; while true; do i=$((i+1)); echo $i >/tmp/count; sleep 0.05; done"
+COUNT = "i=0; while true; do i=$((i+1)); echo $i >/tmp/next; mv /tmp/next /tmp/count; sleep 0.05; done"
 
 
 def criu_program() -> str | None:
@@ -157,7 +158,7 @@ def test_a_checkpoint_that_fails_leaves_the_container_running_and_tells_why(
     with (rune.directory / "foreign").open("wb") as foreign:
         os.set_inheritable(foreign.fileno(), True)
         subprocess.run(
-            rune.command("run", "--detach", "--preserve-fds", "9", "--bundle", counting.write(), "c"),
+            rune.command("run", "--detach", "--preserve-fds", "30", "--bundle", counting.write(), "c"),
             close_fds=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -193,3 +194,96 @@ def test_odd_options_are_refused_before_anything_is_done(rune: Rune, bundle: Bun
     assert "ADDRESS:PORT" in rune("checkpoint", "--page-server", "x", "c").error
     assert "manage-cgroups-mode" in rune("checkpoint", "--manage-cgroups-mode", "x", "c").error
     assert "is not supported" in rune("restore", "--empty-ns", "pid", "--bundle", bundle.path, "c").error
+
+
+def run_with(machine: Machine, stdio: dict[str, Any], *words: str | Path) -> None:
+    done = subprocess.run(
+        machine.rune.command("--log", machine.rune.directory / "log", *words),
+        env=machine.environment,
+        check=False,
+        timeout=60,
+        **stdio,
+    )
+    assert done.returncode == 0, (machine.rune.directory / "log").read_text()
+
+
+def test_stdio_that_is_the_hosts_null_device_is_so_again(working: Machine, rune: Rune, bundle: Bundle) -> None:
+    bundle.shell(
+        "i=0; while true; do i=$((i+1)); echo said || exit 9; echo $i >/tmp/next; mv /tmp/next /tmp/count; cat; sleep 0.05; done"
+    )
+    null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run_with(working, null, "run", "--detach", "--bundle", bundle.write(), "c")
+    count(bundle)
+    run_with(working, null, "checkpoint", "--image-path", working.image, "c")
+    before = count(bundle)
+    assert working("restore", "-d", "--image-path", working.image, "--bundle", bundle.path, "c").status == 0
+    while count(bundle) <= before:
+        time.sleep(0.02)
+    assert {os.readlink(f"/proc/{rune.state()['pid']}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
+
+
+def test_stdio_that_is_a_file_of_the_host_is_the_file_given_at_restore(
+    working: Machine, bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.shell(
+        "i=0; while true; do i=$((i+1)); echo $i; echo $i >/tmp/next; mv /tmp/next /tmp/count; sleep 0.05; done"
+    )
+    for name, command in (("one", "run"), ("two", "restore")):
+        with (tmp_path / name).open("ab") as file:
+            stdio = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
+            image = ("--image-path", working.image) if command == "restore" else ()
+            run_with(working, stdio, command, "--detach", *image, "--bundle", bundle.write(), "c")
+        before = count(bundle)
+        while count(bundle) < before + 3:
+            time.sleep(0.02)
+        if command == "run":
+            done = working("checkpoint", "--image-path", working.image, "c")
+            assert done.status == 0, done.error
+    numbers = [int(line) for name in ("one", "two") for line in (tmp_path / name).read_text().split()]
+    assert numbers[:3] == [1, 2, 3]
+    assert numbers == sorted(set(numbers))
+    assert (tmp_path / "two").read_text()
+
+
+@pytest.mark.parametrize("mode", ["", "soft", "ignore"])
+def test_a_container_is_restored_under_another_id_with_other_control_groups(
+    working: Machine, rune: Rune, counting: Bundle, mode: str
+) -> None:
+    assert working("run", "--detach", "--bundle", counting.write(), "c").status == 0
+    before = count(counting)
+    words = ("--image-path", str(working.image), *(("--manage-cgroups-mode", mode) if mode else ()))
+    done = working("checkpoint", "--file-locks", "--tcp-established", "--empty-ns", "network", *words, "c")
+    assert done.status == 0, done.error
+    done = working("restore", "-d", "--file-locks", "--tcp-established", *words, "--bundle", counting.path, "again")
+    assert done.status == 0, done.error
+    while count(counting) <= before:
+        time.sleep(0.02)
+    assert rune("exec", "again", "true").status == 0
+    assert rune("delete", "--force", "again").status == 0
+
+
+def test_groups_that_are_there_already_are_told_when_the_mode_is_strict(
+    working: Machine, rune: Rune, counting: Bundle
+) -> None:
+    assert working("run", "--detach", "--bundle", counting.write(), "c").status == 0
+    count(counting)
+    words = ("--manage-cgroups-mode", "strict", "--image-path", working.image)
+    assert working("checkpoint", *words, "c").status == 0
+    failed = working("restore", "-d", *words, "--bundle", counting.path, "c")
+    assert failed.status == 1
+    assert "Abort restore of existing cgroups" in failed.error
+    assert not rune.leftovers()
+
+
+def test_a_container_with_a_user_namespace_is_restored(working: Machine, counting: Bundle) -> None:
+    mapping = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    counting.linux["namespaces"].append({"type": "user"})
+    counting.linux.update({"uidMappings": mapping, "gidMappings": mapping})
+    assert working("run", "--detach", "--bundle", counting.write(), "c").status == 0
+    before = count(counting)
+    done = working("checkpoint", "--image-path", working.image, "c")
+    assert done.status == 0, done.error
+    done = working("restore", "-d", "--image-path", working.image, "--bundle", counting.path, "c")
+    assert done.status == 0, done.error
+    while count(counting) <= before:
+        time.sleep(0.02)

@@ -253,7 +253,9 @@ def test_exec_runs_on_the_cpus_asked_for(
     process = {"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"]}
     document.write_text(json.dumps(process | {"execCPUAffinity": affinity}))
     result = rune("exec", "--process", document, "c")
-    assert result.out.split() == ["Cpus_allowed_list:", told], result.error
+    # The kernel has the last word on what joins a control group; before Linux 6.2 it forgot the initial CPUs then.
+    expected = {told} if "final" in affinity else {told, "0-1"}
+    assert result.out.split()[1] in expected, result.error
 
 
 def test_the_container_itself_takes_no_affinity_of_exec(rune: Rune, bundle: Bundle) -> None:

@@ -16,6 +16,7 @@ from inclavare.container.facts import is_bind, source_path
 from inclavare.errors import HostError, SpecError, StateError, UsageError
 from inclavare.linux import cgroups, criu
 from inclavare.linux import criu_messages as m
+from inclavare.linux.files import read_file
 from inclavare.linux.headers import CLONE_NEWNET
 from inclavare.oci import jsontext, spec
 
@@ -236,8 +237,10 @@ def _dump_options(document: Spec, record: Record, choices: Choices) -> dict[str,
             continue
         if not is_directory:
             external.append(f"mnt[{path}]:/dev/null")
-    _write_descriptors(record, choices)
-    options["external"] = [*external, *_external_namespaces(document)]
+    targets, files = _descriptors(record.pid)
+    with open(f"{choices.image_path}/{DESCRIPTORS}", "wb", opener=_for_root_only) as file:
+        file.write(jsontext.dumps(targets).encode())
+    options["external"] = [*external, *files, *_external_namespaces(document)]
     return options
 
 
@@ -250,16 +253,32 @@ def _external_namespaces(document: Spec) -> list[str]:
     return external
 
 
-def _write_descriptors(record: Record, choices: Choices) -> None:
-    """Note where stdio leads: restore gives its own pipes in the place of these."""
-    targets = []
+def _descriptors(pid: int) -> tuple[list[str], list[str]]:
+    """Tell where stdio leads, for restore, which gives its own in the place of pipes and of files of the host.
+
+    Behind these come the names of those files that are the host's /dev/null. The second list has the names of all.
+    """
+    own = {line.split(b" ", 1)[0] for line in read_file(f"/proc/{pid}/mountinfo").splitlines()}
+    null = os.stat("/dev/null").st_rdev
+    targets, files, nulls = [], [], []
     for fd in range(3):
+        path = f"/proc/{pid}/fd/{fd}"
         try:
-            targets.append(os.readlink(f"/proc/{record.pid}/fd/{fd}"))
+            target, status, info = os.readlink(path), os.stat(path), read_file(f"/proc/{pid}/fdinfo/{fd}")
         except OSError:  # closed
             targets.append("")
-    with open(f"{choices.image_path}/{DESCRIPTORS}", "wb", opener=_for_root_only) as file:
-        file.write(jsontext.dumps(targets).encode())
+            continue
+        is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == null
+        mount = info.partition(b"mnt_id:")[2].split()[0]
+        if mount not in own and (is_null or stat.S_ISREG(status.st_mode)):
+            name = f"file[{int(mount):x}:{status.st_ino:x}]"
+            files.append(name)
+            if is_null:
+                nulls.append(name)
+            else:
+                target = name
+        targets.append(target)
+    return [*targets, *sorted(set(nulls))], sorted(set(files))
 
 
 def _for_root_only(path: str, flags: int) -> int:

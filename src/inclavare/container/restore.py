@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from inclavare.container.store import Record
     from inclavare.log import Log
 
+STDIO = 3
 JOINED = {"ipc": "ipc", "uts": "uts", "user": "user", "mount": "mnt"}  # the spec's names and CRIU's
 
 
@@ -73,7 +74,7 @@ def restore(prepared: Prepared, choices: Choices, log: Log) -> Built:
 class _Restoring:
     """One restore under way. `master` is the terminal for the foreground, or -1."""
 
-    __slots__ = ("_choices", "_console", "_log", "_namespaces", "_prepared", "_record", "master")
+    __slots__ = ("_choices", "_console", "_log", "_namespaces", "_null", "_prepared", "_record", "master")
 
     def __init__(self, prepared: Prepared, record: Record, choices: Choices, log: Log) -> None:
         self._prepared = prepared
@@ -82,6 +83,7 @@ class _Restoring:
         self._log = log
         self._console: Console | None = None
         self._namespaces: dict[str, int] = {}  # CRIU's key of a namespace to inherit -> fd
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self.master = -1
 
     def carry_out(self, program: str, found: tuple[int, int, int], scope: Scope | None) -> None:
@@ -112,7 +114,7 @@ class _Restoring:
             finally:
                 ours.close()
         finally:
-            for fd in (*self._namespaces.values(), *([self._console.theirs] if self._console else [])):
+            for fd in (self._null, *self._namespaces.values(), *([self._console.theirs] if self._console else [])):
                 os.close(fd)
         if not record.pid:
             raise HostError(f"CRIU restored no process of {record.id}", f"Its log is {log}.")
@@ -128,7 +130,7 @@ class _Restoring:
         external = [f"mnt[{path}]:{source}" for path, source in mounts.items()]
         options["external"] = [*external, "mnt[/dev/null]:/dev/null"]  # what hides files
         inherit = [{"key": key, "fd": fd} for key, fd in self._namespaces.items()]
-        options["inherit_fd"] = inherit + _stdio(choices)
+        options["inherit_fd"] = inherit + _stdio(choices, self._null)
         options["join_ns"] = [
             {"ns": JOINED[namespace.type], "ns_file": namespace.path}
             for namespace in spec.linux.namespaces
@@ -161,7 +163,7 @@ class _Restoring:
                 opened.append(request.cgroup_directory_fd)
             environment = [f"PATH={os.getenv('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"]
             plan = plan_criu(request, root, program, theirs.fileno(), environment)
-            inherit = [theirs.fileno(), *opened, *self._namespaces.values()]
+            inherit = [theirs.fileno(), self._null, *opened, *self._namespaces.values()]
             run = self._run(plan, inherit, scope)
         except BaseException:
             ours.close()
@@ -219,18 +221,16 @@ class _Run(Run):
         os.waitpid(self.pid, 0)
 
 
-def _stdio(choices: Choices) -> list[dict[str, object]]:
-    """Give our stdio for the pipes that the container had there."""
+def _stdio(choices: Choices, null: int) -> list[dict[str, object]]:
+    """Give our stdio for the pipes and files of the host that the container had there, and `null` for its /dev/null."""
     path = f"{choices.image_path}/{DESCRIPTORS}"
     try:
         targets = jsontext.loads(read_file(path))
     except OSError as error:
         raise HostError(f"cannot read {path}: {error.strerror}", "Is --image-path an image of a checkpoint?") from error
-    return [
-        {"key": target, "fd": fd}
-        for fd, target in enumerate(targets[:3] if isinstance(targets, list) else [])
-        if isinstance(target, str) and target.startswith("pipe:")
-    ]
+    names = [str(target) for target in targets] if isinstance(targets, list) else []
+    fds = [(name, fd if fd < STDIO else null) for fd, name in enumerate(names)]
+    return [{"key": name, "fd": fd} for name, fd in fds if name.startswith(("pipe:", "file["))]
 
 
 def _cgroup_roots(pid: int) -> list[dict[str, object]]:
