@@ -14,7 +14,9 @@ import pytest
 
 from tests.kernel.conftest import Bundle, Result, Rune
 
-COUNT = "i=0; while true; do i=$((i+1)); echo $i >/tmp/next; mv /tmp/next /tmp/count; sleep 0.05; done"
+# The file always has a number in it, whenever the container is checkpointed.
+COUNT_ONCE = "i=$((i+1)); echo $i >/tmp/next; mv /tmp/next /tmp/count; sleep 0.05"
+COUNT = f"i=0; while true; do {COUNT_ONCE}; done"
 
 
 def criu_program() -> str | None:
@@ -208,9 +210,7 @@ def run_with(machine: Machine, stdio: dict[str, Any], *words: str | Path) -> Non
 
 
 def test_stdio_that_is_the_hosts_null_device_is_so_again(working: Machine, rune: Rune, bundle: Bundle) -> None:
-    bundle.shell(
-        "i=0; while true; do i=$((i+1)); echo said || exit 9; echo $i >/tmp/next; mv /tmp/next /tmp/count; cat; sleep 0.05; done"
-    )
+    bundle.shell(f"i=0; while true; do echo said || exit 9; cat; {COUNT_ONCE}; done")
     null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     run_with(working, null, "run", "--detach", "--bundle", bundle.write(), "c")
     count(bundle)
@@ -225,9 +225,7 @@ def test_stdio_that_is_the_hosts_null_device_is_so_again(working: Machine, rune:
 def test_stdio_that_is_a_file_of_the_host_is_the_file_given_at_restore(
     working: Machine, bundle: Bundle, tmp_path: Path
 ) -> None:
-    bundle.shell(
-        "i=0; while true; do i=$((i+1)); echo $i; echo $i >/tmp/next; mv /tmp/next /tmp/count; sleep 0.05; done"
-    )
+    bundle.shell(f"i=0; while true; do {COUNT_ONCE}; echo $i; done")
     for name, command in (("one", "run"), ("two", "restore")):
         with (tmp_path / name).open("ab") as file:
             stdio = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
