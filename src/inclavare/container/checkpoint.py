@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from inclavare.container import lifecycle
+from inclavare.container import host_devices, lifecycle
 from inclavare.container.device_plan import DEFAULT_DEVICES
 from inclavare.container.facts import is_bind, source_path
 from inclavare.errors import HostError, SpecError, StateError, UsageError
@@ -188,6 +188,7 @@ def external_mounts(document: Spec, bundle: str, rootfs: str, cgroup_mounts: lis
                 inner = mount.destination if single else f"{mount.destination}/{name}"
                 mounts[_inside(rootfs, inner)] = source
     if document.linux.namespace("user") is not None:
+        host_devices.check_bound(document)  # CRIU binds them again from the host
         for path in [*(path for path, _, _ in DEFAULT_DEVICES), *(device.path for device in document.linux.devices)]:
             mounts.setdefault(path, path)
     return mounts

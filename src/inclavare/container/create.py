@@ -128,7 +128,7 @@ class Prepared:
             env += [f"LISTEN_FDS={options.listen_fds}", "LISTEN_PID=1"]
         self.spec.process.env = last_of_each(env)
         facts.check_labels(self.spec.process, "process.", enclave=self.enclave is not None)
-        self.facts = facts.probe(self.spec, self.bundle)
+        self.facts = facts.probe(self.spec, self.bundle, enclave=self.enclave is not None)
         if options.notifier is not None:
             options.notifier.show(self)
         if options.no_pivot or self.spec.linux.rootfs_propagation not in (None, "rslave"):

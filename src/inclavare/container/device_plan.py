@@ -43,7 +43,7 @@ def attach(plan: Plan, tree: Slot, destination: str, words: str) -> None:
 def make_devices(plan: Plan, devices: list[Device], trees: dict[str, Slot]) -> None:
     """Plan the devices that every container has, those of `devices`, and the links of /dev.
 
-    `trees` maps a path to a mount to be put there: in a user namespace a device is the host's.
+    `trees` maps a path to a mount to be put there: in a user namespace devices are mounts.
     """
     listed = {device.path for device in devices}
     for path, major, minor in DEFAULT_DEVICES:
@@ -100,7 +100,20 @@ def _make_device(
     parent = path.rpartition("/")[0]
     if parent not in ("/dev", ""):
         plan.add(CALL_MKDIRS, plan.string(parent), 0o755, words=f"make {parent}")
-    number = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
     there = f"cannot make the device {path}: the image has something else there"
     words = f"make the device {path}"
-    plan.add(CALL_DEVICE, plan.string(path), kind | mode, number, uid, gid, words=words, sentences={EEXIST: there})
+    plan.add(
+        CALL_DEVICE,
+        plan.string(path),
+        kind | mode,
+        device_number(major, minor),
+        uid,
+        gid,
+        words=words,
+        sentences={EEXIST: there},
+    )
+
+
+def device_number(major: int, minor: int) -> int:
+    """Give the number of a device as mknod(2) takes it: 12 bits of major, 20 of minor."""
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)

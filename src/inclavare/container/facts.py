@@ -25,19 +25,21 @@ class Facts:
 
     `sources` maps the source of each bind mount to "is a directory". `last_cap` is the highest capability the kernel
     knows. `stdio` holds (is /dev/null, owner's uid) of fds 0 to 2, None for a closed one. `mounts` holds (mount point,
-    type) of the host's mounts, read only for a root that is entered in an unusual way.
+    type) of the host's mounts, read only for a root that is entered in an unusual way. `makes_devices` tells of a
+    container with a user namespace that its devices are made for it and not the host's.
     """
 
-    __slots__ = ("last_cap", "mounts", "sources", "stdio")
+    __slots__ = ("last_cap", "makes_devices", "mounts", "sources", "stdio")
 
     def __init__(self, sources: dict[str, bool], last_cap: int, stdio: list[tuple[bool, int] | None]) -> None:
         self.sources = sources
         self.last_cap = last_cap
         self.stdio = stdio
         self.mounts: list[tuple[str, str]] = []
+        self.makes_devices = False
 
 
-def probe(spec: Spec, bundle: str) -> Facts:
+def probe(spec: Spec, bundle: str, *, enclave: bool) -> Facts:
     """Read what this spec's plan needs. Raises SpecError for a bind mount without source, HostError for an odd host."""
     if spec.linux.mount_label:
         from inclavare.linux import labels  # noqa: PLC0415  # only on hosts with such a module
@@ -56,7 +58,12 @@ def probe(spec: Spec, bundle: str) -> Facts:
     null = os.stat("/dev/null")
     if not stat.S_ISCHR(null.st_mode) or null.st_rdev != NULL_DEVICE:
         raise HostError("/dev/null of the host is not the null device", "Make it again: mknod -m 666 /dev/null c 1 3")
-    return Facts(sources, read_last_cap(), [read_stdio(fd) for fd in range(3)])
+    found = Facts(sources, read_last_cap(), [read_stdio(fd) for fd in range(3)])
+    if spec.linux.namespace("user") is not None:
+        from inclavare.container import host_devices  # noqa: PLC0415  # only with a user namespace
+
+        found.makes_devices = host_devices.decide(spec, enclave=enclave)
+    return found
 
 
 def check_labels(process: Process, prefix: str, *, enclave: bool) -> None:
@@ -75,6 +82,13 @@ def read_last_cap() -> int:
 def is_bind(kind: str | None, options: list[str]) -> bool:
     """Tell whether a mount of the spec is a bind mount."""
     return kind == "bind" or "bind" in options or "rbind" in options
+
+
+def has_own_dev(spec: Spec) -> bool:
+    """Tell whether /dev is ours to fill: not when the host's is bound there."""
+    return not any(
+        os.path.normpath(mount.destination) == "/dev" and is_bind(mount.type, mount.options) for mount in spec.mounts
+    )
 
 
 def source_path(source: str | None, bundle: str) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from errno import EEXIST, EINVAL, EPERM, EXDEV
 from posixpath import normpath
 
-from inclavare.container.device_plan import DEFAULT_DEVICES, attach, make_devices
-from inclavare.container.facts import is_bind, source_path
+from inclavare.container.device_plan import attach, make_devices
+from inclavare.container.facts import has_own_dev, is_bind, source_path
 from inclavare.container.mount_rules import IN_PROC, LOCKED, MAGIC, OF_NAMESPACE
 from inclavare.container.plan import (
     CALL_CHECK_FS,
@@ -78,6 +78,7 @@ class Root:
         "_label",
         "_masks",
         "_no_pivot",
+        "_nodes",
         "_plan",
         "_rootfs",
         "_spec",
@@ -122,6 +123,7 @@ class Root:
             self._label = label_plan.label_mounts(spec.mounts, self._flags, spec.linux.mount_label)
         self._trees: dict[str, Slot] = {}
         self._masks: list[Slot] = []
+        self._nodes: tuple[Slot, list[str]] | None = None
 
     def open_sources(self) -> None:
         """Open what comes from the host as detached mounts."""
@@ -136,13 +138,11 @@ class Root:
             rootfs_plan.share(plan, propagation)
         for index, (mount, flags) in enumerate(zip(spec.mounts, self._flags, strict=True)):
             self._open_source(index, mount, flags)
-        if self._userns and self._own_dev():
-            for path, _, _ in DEFAULT_DEVICES:
-                self._trees[path] = self._clone(path, recursive=False)
-            for device in self._devices():
-                if device.type != "p":
-                    self._trees[device.path] = self._clone(device.path, recursive=False)
         self._masks = [self._clone("/dev/null", recursive=False, what=f" for {path}") for path in self._masked()]
+        if self._userns and has_own_dev(self._spec):
+            from inclavare.container import userns_devices  # noqa: PLC0415  # only with a user namespace
+
+            self._trees |= userns_devices.open_nodes(plan, self._devices(), self._nodes)
 
     def enter(self) -> None:
         """Make the rootfs a mount and the working directory."""
@@ -180,7 +180,7 @@ class Root:
         plan.add(SYS_UMASK, 0, words="make files with the modes given")
         for index, (mount, flags) in enumerate(zip(spec.mounts, self._flags, strict=True)):
             self._mount(index, mount, flags)
-        if self._own_dev():
+        if has_own_dev(self._spec):
             if not any(normpath(mount.destination) == "/dev" for mount in spec.mounts):
                 plan.add(CALL_MKDIRS, plan.string("/dev"), 0o755 | OUTSIDE_PROC, words="make /dev")
             make_devices(plan, self._devices(), self._trees)
@@ -231,8 +231,12 @@ class Root:
                 self._trees[f"{key}/{cgroup.name}"] = tree = self._clone(cgroup.source, recursive=False)
                 self._set_tree_attributes(tree, flags, cgroup.source)
 
-    def open_idmapped(self) -> None:
-        """Open mounts with mapped ids: that takes the rights of the host, which a new user namespace has not."""
+    def open_with_rights(self) -> None:
+        """Open mounts with mapped ids and devices: that takes rights of the host, which a user namespace has not."""
+        if self._facts.makes_devices and has_own_dev(self._spec):
+            from inclavare.container import userns_devices  # noqa: PLC0415  # only with a user namespace
+
+            self._nodes = userns_devices.make_nodes(self._plan, self._spec.linux)
         for index in self._idmaps:
             self._open_bind(index, self._spec.mounts[index], self._flags[index])
 
@@ -418,12 +422,6 @@ class Root:
         plan.add(CALL_CHECK_FS, plan.string(path), MAGIC[kind], words=words, sentences={EXDEV: refused})
 
     # -- devices ------------------------------------------------------------------------------------------------
-
-    def _own_dev(self) -> bool:
-        """Tell whether /dev is ours to fill: not when the host's is bound there."""
-        return not any(
-            normpath(mount.destination) == "/dev" and is_bind(mount.type, mount.options) for mount in self._spec.mounts
-        )
 
     def _devices(self) -> list[Device]:
         return self._spec.linux.devices

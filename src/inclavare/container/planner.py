@@ -171,7 +171,7 @@ def plan_create(request: Request) -> Plan:
     if not request.rootless:  # else rune could not write the mappings: it becomes so behind them
         add_not_dumpable(plan)
     if userns:
-        root.open_idmapped()
+        root.open_with_rights()
     if request.device_filter:
         attach_device_filter(plan, request)
     _join(plan, joined)
