@@ -359,3 +359,18 @@ def test_bind_mounts_take_access_time_options(rune: Rune, bundle: Bundle, option
     assert (result.status, result.error) == (0, "")
     seen = {option for option in result.out.split()[3].split(",") if option.endswith("atime")}
     assert seen == ({word} if word else set())
+
+
+@pytest.mark.parametrize("option", ["--config", "-f"])
+def test_another_file_is_read_in_place_of_config_json_from_the_bundle_on(
+    rune: Rune, bundle: Bundle, option: str
+) -> None:
+    bundle.shell("echo other")
+    bundle.write()
+    (bundle.path / "config.json").rename(bundle.path / "other.json")
+    assert rune("run", option, "other.json", "--bundle", bundle.path, "c").out == "other\n"
+    absolute = bundle.path.parent / "absolute.json"
+    (bundle.path / "other.json").rename(absolute)
+    assert rune("run", option, absolute, "--bundle", bundle.path, "c").out == "other\n"
+    result = rune("run", option, "other.json", "--bundle", bundle.path, "c")
+    assert f"cannot read {bundle.path}/other.json: No such file or directory" in result.error

@@ -37,6 +37,7 @@ def creation_options(invocation: Invocation) -> create.Options:
     options = create.Options(invocation.root)
     options.cgroup_manager = invocation.cgroup_manager
     options.rootless = invocation.rootless
+    options.config = given.value("config")
     options.console_socket = given.value("console-socket")
     options.pid_file = given.value("pid-file")
     options.pidfd_socket = given.value("pidfd-socket")

@@ -77,6 +77,7 @@ GLOBAL_OPTIONS = (
 )
 
 _BUNDLE = Option("bundle", "value", "the bundle's directory (default: the working directory)", "b", "DIR")
+_CONFIG = Option("config", "value", "read FILE, seen from the bundle, in place of its config.json", "f", "FILE")
 _CONSOLE_SOCKET = Option("console-socket", "value", "unix socket that receives the terminal's master", metavar="PATH")
 _PID_FILE = Option("pid-file", "value", "write the pid of the process to FILE", metavar="FILE")
 _PIDFD_SOCKET = Option("pidfd-socket", "value", "unix socket that receives a pidfd of the process", metavar="PATH")
@@ -123,7 +124,18 @@ COMMANDS = (
         1,
         1,
         "make a container; its program waits for `rune start`",
-        (_BUNDLE, _CONSOLE_SOCKET, _PID_FILE, _PIDFD_SOCKET, _NO_PIVOT, _NO_KEYRING, _PRESERVE_FDS, _DRY_RUN, HELP),
+        (
+            _BUNDLE,
+            _CONFIG,
+            _CONSOLE_SOCKET,
+            _PID_FILE,
+            _PIDFD_SOCKET,
+            _NO_PIVOT,
+            _NO_KEYRING,
+            _PRESERVE_FDS,
+            _DRY_RUN,
+            HELP,
+        ),
     ),
     Command(
         "delete",
@@ -237,6 +249,7 @@ COMMANDS = (
         "create and start a container",
         (
             _BUNDLE,
+            _CONFIG,
             _CONSOLE_SOCKET,
             _PID_FILE,
             _PIDFD_SOCKET,

@@ -51,6 +51,7 @@ class Options:
 
     __slots__ = (
         "cgroup_manager",
+        "config",
         "console_socket",
         "listen_fds",
         "new_keyring",
@@ -70,9 +71,8 @@ class Options:
         self.root = root
         self.cgroup_manager = "cgroupfs"  # or systemd, disabled
         self.rootless = False
-        self.console_socket = ""
-        self.pid_file = ""
-        self.pidfd_socket = ""
+        self.config = ""  # read in place of the bundle's config.json
+        self.console_socket = self.pid_file = self.pidfd_socket = ""
         self.preserve_fds: list[int] = []  # of these the first are
         self.listen_fds = 0  # sockets that the container is told of (sd_listen_fds(3))
         self.new_keyring = True
@@ -107,7 +107,7 @@ class Prepared:
         self.id = container_id
         self.options = options
         self.bundle = os.path.realpath(bundle)
-        self.raw = _read_config(self.bundle)
+        self.raw = _read_config(self.bundle, options.config)
         self.spec: Spec = spec.parse(jsontext.loads(self.raw))
         validate(self.spec, host_network=_joins_own_network(self.spec))
         for warning in self.spec.warnings:
@@ -264,8 +264,8 @@ def build(prepared: Prepared, log: Log) -> Built:
     return Built(record, run.pid, master)
 
 
-def _read_config(bundle: str) -> bytes:
-    path = f"{bundle}/config.json"
+def _read_config(bundle: str, config: str) -> bytes:
+    path = os.path.join(bundle, config or "config.json")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
