@@ -67,7 +67,9 @@ def _modules() -> bytes:
     for path in sorted((SOURCES / "inclavare").rglob("*.py")):
         place = path.relative_to(SOURCES)
         name = ".".join(place.with_suffix("").parts).removesuffix(".__init__")
-        if not name.startswith(("inclavare.aesm", "inclavare.sgx", "inclavare.cli.runectl", "inclavare.__main__")):
+        if not name.startswith(
+            ("inclavare.aesm", "inclavare.doctor", "inclavare.sgx", "inclavare.cli.runectl", "inclavare.__main__")
+        ):
             modules[name] = (_compile(path, str(place)), str(place), path.name == "__init__.py")
     return marshal.dumps(modules)
 

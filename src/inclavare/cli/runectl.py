@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from inclavare import __version__
 from inclavare.cli import (
+    runectl_doctor,
     runectl_gen_qe_target_info,
     runectl_gen_quote,
     runectl_gen_token,
@@ -30,6 +31,7 @@ _COMMANDS = (
     runectl_gen_token,
     runectl_gen_qe_target_info,
     runectl_gen_quote,
+    runectl_doctor,
 )
 
 

@@ -1,0 +1,1 @@
+"""What a host can do with containers and enclaves, and what to do about each lack. Reads; changes nothing."""
