@@ -8,30 +8,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 from inclavare import __version__
-from inclavare.cli import (
-    runectl_doctor,
-    runectl_gen_qe_target_info,
-    runectl_gen_quote,
-    runectl_gen_token,
-    runectl_inspect,
-    runectl_keygen,
-    runectl_measure,
-    runectl_sign,
-)
 from inclavare.errors import InclavareError, UsageError
 
-_COMMANDS = (
-    runectl_measure,
-    runectl_sign,
-    runectl_inspect,
-    runectl_keygen,
-    runectl_gen_token,
-    runectl_gen_qe_target_info,
-    runectl_gen_quote,
-    runectl_doctor,
+# Each is `add_parser` and `run` of a module runectl_NAME.
+COMMANDS = (
+    "measure",
+    "sign",
+    "inspect",
+    "keygen",
+    "gen-token",
+    "gen-qe-target-info",
+    "gen-quote",
+    "doctor",
 )
 
 
@@ -44,7 +36,10 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name; None: that of the process); return the exit code."""
     try:
-        arguments = _parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        # Loading all commands takes longer than most of them: a command line that names one gets only that.
+        named = next((word for word in words if word != "--verbose"), "")
+        arguments = parser((named,) if named in COMMANDS else COMMANDS).parse_args(words)
         run = arguments.run
         code: int = run(arguments)
     except SystemExit as exit_:  # --help and --version have printed
@@ -57,14 +52,15 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="runectl", description="Measure, sign, inspect and attest SGX enclaves.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"runectl version {__version__}")
-    parser.add_argument("--verbose", action="store_true", help="of gen-*: print the fields of what is read and got")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in _COMMANDS:
-        module.add_parser(commands)
-    return parser
+def parser(names: tuple[str, ...] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of runectl with the commands `names`."""
+    whole = _Parser(prog="runectl", description="Measure, sign, inspect and attest SGX enclaves.", allow_abbrev=False)
+    whole.add_argument("--version", action="version", version=f"runectl version {__version__}")
+    whole.add_argument("--verbose", action="store_true", help="of gen-*: print the fields of what is read and got")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in names:
+        import_module(f"inclavare.cli.runectl_{name.replace('-', '_')}").add_parser(commands)
+    return whole
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import inclavare
-from inclavare.cli.runectl import main
+from inclavare.cli.runectl import COMMANDS, main
 from inclavare.sgx.arch import Sigstruct
 from inclavare.sgx.measure import image_steps, mrenclave, mrsigner
 from inclavare.sgx.sgxs import write_sgxs
@@ -265,3 +265,29 @@ def test_the_module_runs_as_a_program() -> None:
     environment = {"PYTHONPATH": str(Path(inclavare.__file__).parents[1])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "runectl: Unable to open absent: No such file or directory\n")
+
+
+def test_every_command_has_a_module_and_every_module_with_a_parser_a_command() -> None:
+    modules = Path(inclavare.__file__).parent.glob("cli/runectl_*.py")
+    names = {
+        path.stem.removeprefix("runectl_").replace("_", "-") for path in modules if "def add_parser" in path.read_text()
+    }
+    assert names == set(COMMANDS)
+
+
+def test_a_command_that_only_measures_loads_no_other() -> None:
+    program = (
+        "import sys; from inclavare.cli.runectl import COMMANDS, main; main(['measure', '--help']); print(*sys.modules)"
+    )
+    source = str(Path(inclavare.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": source}, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "inclavare.cli.runectl_measure" in loaded
+    assert not {"cryptography", "asyncio", "inclavare.aesm", "inclavare.cli.runectl_sign"} & set(loaded)
+
+
+def test_help_lists_all_commands(runectl: Runectl) -> None:
+    out = runectl.output("--help")
+    assert all(f"\n    {name} " in out or f"\n    {name}\n" in out for name in COMMANDS)
