@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inclavare.aesm.codec import (
@@ -74,6 +74,7 @@ def in_google(google: dict[str, Any], message: Message) -> bytes:
     return raw
 
 
+@settings(deadline=None)
 @given(message=messages(REQUESTS))
 def test_a_request_is_byte_for_byte_what_google_writes_and_comes_back(google: dict[str, Any], message: Request) -> None:
     raw = in_google(google, message)
@@ -81,6 +82,7 @@ def test_a_request_is_byte_for_byte_what_google_writes_and_comes_back(google: di
     assert decode_request(raw) == message
 
 
+@settings(deadline=None)
 @given(message=messages(RESPONSES))
 def test_a_response_is_byte_for_byte_what_google_writes_and_comes_back(
     google: dict[str, Any], message: Response
@@ -209,6 +211,7 @@ def test_a_number_that_its_member_cannot_hold_is_refused(value: int) -> None:
         encode(InitQuoteRequest(timeout=value))
 
 
+@settings(deadline=None)
 @given(payload=st.binary(max_size=200))
 def test_random_bytes_are_a_message_or_malformed(payload: bytes) -> None:
     for read in (decode_request, lambda raw: decode_response(raw, InitQuoteResponse)):
@@ -218,6 +221,7 @@ def test_random_bytes_are_a_message_or_malformed(payload: bytes) -> None:
             continue
 
 
+@settings(deadline=None)
 @given(message=messages(REQUESTS), data=st.data())
 def test_a_damaged_request_is_read_or_refused_as_google_does(
     google: dict[str, Any], message: Request, data: st.DataObject
