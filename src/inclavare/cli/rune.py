@@ -73,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = 141
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _complain(HostError(f"{where}{error.strerror}"), log, to_file=log is not None and bool(options.value("log")))
+        where = error.filename or f"cannot {' '.join(rest[:1])}"
+        _complain(HostError(f"{where}: {error.strerror}"), log, to_file=log is not None and bool(options.value("log")))
+        status = 255 if "exec" in rest[:1] else 1
     try:
         sys.stdout.flush()
     except BrokenPipeError:

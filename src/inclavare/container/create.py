@@ -391,7 +391,10 @@ def load_filter(prepared: Prepared, record: Record) -> Filter | None:
 
 def _make_fifo(record: Record) -> int:
     path = record.path(store.FIFO)
-    os.mkfifo(path, 0o600)
+    try:
+        os.mkfifo(path, 0o600)
+    except OSError as error:
+        raise HostError(f"cannot make {path}: {error.strerror}") from error
     return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
