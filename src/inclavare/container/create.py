@@ -224,7 +224,7 @@ def build(prepared: Prepared, log: Log) -> Built:
             request.net_fd = theirs.detach()
             opened.append(request.net_fd)
         if options.wait:
-            request.fifo_fd = _make_fifo(record)
+            request.fifo_fd = record.make_fifo()
             opened.append(request.fifo_fd)
         console = _open_console(prepared)
         if console is not None:
@@ -387,15 +387,6 @@ def load_filter(prepared: Prepared, record: Record) -> Filter | None:
         return None
     record.filter = filter_key(seccomp.identity(profile), installed("linux/seccomp.py"))
     return read_filter(record, profile)
-
-
-def _make_fifo(record: Record) -> int:
-    path = record.path(store.FIFO)
-    try:
-        os.mkfifo(path, 0o600)
-    except OSError as error:
-        raise HostError(f"cannot make {path}: {error.strerror}") from error
-    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _open_console(prepared: Prepared) -> Console | None:

@@ -124,6 +124,15 @@ class Record:
         finally:
             os.close(fd)
 
+    def make_fifo(self) -> int:
+        """Make what the container waits at for `start`, and open it. The caller owns the fd (CLOEXEC)."""
+        path = self.path(FIFO)
+        try:
+            os.mkfifo(path, 0o600)
+        except OSError as error:
+            raise HostError(f"cannot make {path}: {error.strerror}") from error
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
     def read(self, name: str) -> bytes:
         """Content of a file in the state directory."""
         return read_file(self.path(name))

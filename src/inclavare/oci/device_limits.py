@@ -5,7 +5,7 @@ runtime-spec: config-linux.md "Control groups". Read only where a configuration 
 
 from __future__ import annotations
 
-from inclavare.oci.reader import UINT64_MAX, Members
+from inclavare.oci.reader import UINT64_MAX, Members, show
 
 UINT16_MAX = (1 << 16) - 1
 UINT32_MAX = (1 << 32) - 1
@@ -60,7 +60,7 @@ def hugepage_limits(members: Members) -> list[tuple[str, int]]:
     for child in members.children("hugepageLimits"):
         size = child.need_text("pageSize")
         if not size[:-2].isdecimal() or size[-2:] not in ("KB", "MB", "GB"):
-            raise child.error("pageSize", f'{size!r} is not a size such as "2MB"')
+            raise child.error("pageSize", f'{show(size)} is not a size such as "2MB"')
         limits.append((size, child.need_number("limit", 0, UINT64_MAX)))
         child.end()
     return limits

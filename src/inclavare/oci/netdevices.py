@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inclavare.errors import SpecError
-from inclavare.oci.reader import Members, join_path
+from inclavare.oci.reader import Members, join_path, show
 from inclavare.oci.spec import Spec
 
 NAME_MAX = 15  # IFNAMSIZ without its NUL
@@ -22,7 +22,7 @@ def parse(spec: Spec, *, host_network: bool) -> list[tuple[str, str]]:
         name = members.child(host).text("name") or host
         for text in (host, name):
             if not _is_name(text):
-                raise SpecError(where, f"{text!r} cannot be the name of a network device")
+                raise SpecError(where, f"{show(text)} cannot be the name of a network device")
         if name in [taken for _, taken in devices]:
             raise SpecError(where, f"two devices are to be {name}")
         devices.append((host, name))
