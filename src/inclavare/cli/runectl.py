@@ -1,7 +1,7 @@
 """The command `runectl`: measures, signs and inspects SGX enclaves on any machine, and gets tokens and quotes for them.
 
 One module a command, `runectl_NAME`, with `add_parser` and `run`. Errors are one line on stderr, then a hint: exit code
-1, or 2 when the command line cannot be understood.
+1, or 2 when the command line cannot be understood. `verify-quote` has further exit codes for its verdicts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ COMMANDS = (
     "gen-token",
     "gen-qe-target-info",
     "gen-quote",
+    "verify-quote",
     "doctor",
 )
 

@@ -1,4 +1,4 @@
-"""The steps that compare a genuine quote with a policy, in the order of `verify.STEPS`."""
+"""The steps that compare a genuine quote with a policy, in the order of `verification.STEPS`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 All of them are ECDSA on P-256 with SHA-256, in chains of two or three; what is not so is refused here, as are critical
 extensions that we do not know. Parsing and arithmetic are the cryptography package's, old (38) or new. Certificates are
 remembered by their bytes, because most of a chain is the same in every quote. Nothing here knows the time or whom to
-trust: see `verify`.
+trust: see `verification`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The fields are those of Intel's `sgx_ql_qve_collateral_t` under the names that d
 Certificate chains are PEM; revocation lists PEM, DER or hexadecimal DER; TCB info and QE identity are the exact text
 that was signed. One field is optional: `pck_certificate_chain`, for quotes that only name their PCK certificate.
 
-Nothing is believed here: signatures, times and trust are `verify`'s.
+Nothing is believed here: signatures, times and trust are `verification`'s.
 """
 
 from __future__ import annotations

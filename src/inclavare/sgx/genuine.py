@@ -1,4 +1,4 @@
-"""The steps that prove a quote and its collateral, and find the platform's status, in the order of `verify.STEPS`."""
+"""The steps that prove a quote and its collateral and find the status, in the order of `verification.STEPS`."""
 
 from __future__ import annotations
 

@@ -30,6 +30,11 @@ def image_steps(data: bytes, ssa_frame_pages: int = 1) -> Iterator[BuildStep]:
     return read_sgxs(data) if is_sgxs(data) else read_flat(data, ssa_frame_pages).steps()
 
 
+def measure_image(data: bytes, ssa_frame_pages: int = 1) -> bytes:
+    """Return the 32 bytes of MRENCLAVE of the image `data`, SGXS or flat. Raises EnclaveError."""
+    return mrenclave(image_steps(data, ssa_frame_pages))
+
+
 def mrsigner(modulus: bytes) -> bytes:
     """Return the 32 bytes of MRSIGNER: the SHA-256 of the signer's modulus, 384 bytes little endian."""
     return hashlib.sha256(modulus).digest()

@@ -3,7 +3,7 @@
 ECDSA quotes of version 3 and, for SGX, version 4; both become a `Quote`. EPID quotes (version 2) can be read as
 `EpidQuote`, for reports of the time when Intel verified them. Quotes of TDX are refused by name.
 
-A quote says nothing by being parsed: whoever wants to believe it calls `verify.verify`. Follows "Intel SGX ECDSA
+A quote says nothing by being parsed: whoever wants to believe it calls `verification.verify`. Follows "Intel SGX ECDSA
 Quote Library Reference", appendix A, and "Intel TDX DCAP Quoting Library API", appendix A.3; fields keep its names.
 Integers are little endian, but coordinates and signatures are big endian, as ECDSA writes them.
 """

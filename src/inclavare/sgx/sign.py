@@ -28,7 +28,9 @@ from inclavare.sgx.arch import (
     SGX_SIGSTRUCT_HEADER2,
     SGX_XFRM_LEGACY,
     Sigstruct,
+    ssa_frame_pages,
 )
+from inclavare.sgx.measure import measure_image
 from inclavare.sgx.sigstruct import quotients, require, to_be_signed, verify
 
 SIGNABLE_ATTRIBUTES = (
@@ -116,6 +118,11 @@ def sign(sigstruct: Sigstruct, key: rsa.RSAPrivateKey) -> Sigstruct:
     modulus = key_modulus(key.public_key())
     signature = key.sign(to_be_signed(sigstruct), padding.PKCS1v15(), hashes.SHA256())
     return combine(sigstruct, modulus, signature)
+
+
+def sign_image(image: bytes, parameters: SigningParameters, key: rsa.RSAPrivateKey) -> Sigstruct:
+    """Return the SIGSTRUCT of an image, SGXS or flat, signed with `key`. Raises EnclaveError as `sign`."""
+    return sign(unsigned(measure_image(image, ssa_frame_pages(parameters.xfrm)), parameters), key)
 
 
 def combine(sigstruct: Sigstruct, modulus: int, signature: bytes) -> Sigstruct:

@@ -2,7 +2,7 @@
 
 Both documents are signed by Intel (or by a software platform's own authority) and say for each level of the trusted
 computing base what is known to be wrong with it. TCB info of versions 2 and 3, QE identity of version 2. Signatures and
-times are `verify`'s. Follows "Intel SGX Provisioning Certification Service API", "Get TCB Info" and "Get Quoting
+times are `verification`'s. Follows "Intel SGX Provisioning Certification Service API", "Get TCB Info" and "Get Quoting
 Enclave Identity", and their appendices on determining the status.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -17,6 +17,7 @@ CANNOT_TELL: Final = "cannot tell"
 Cause = Literal["", "not genuine", "genuine but unacceptable", "cannot tell"]
 
 REPORT_DATA_SIZE: Final = 64
+_TIMES = {"tcb_date", "expires"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,18 @@ class Verdict:
     failed_step: str | None = None
     reason: str = ""
     steps: tuple[Step, ...] = ()
+
+    def values(self) -> dict[str, object]:
+        """Return all of it as JSON has it: bytes in hexadecimal, times as 2025-06-19T10:56:11Z."""
+        values: dict[str, object] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bytes):
+                value = value.hex()
+            elif item.name in _TIMES and value is not None:
+                value = date_text(value)
+            values[item.name] = value
+        return values | {"advisory_ids": list(self.advisory_ids), "steps": [asdict(step) for step in self.steps]}
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from inclavare.sgx.collateral import FIELDS, parse_collateral, read_collateral
 from inclavare.sgx.policy import Policy
 from inclavare.sgx.strict_json import split_signed
 from inclavare.sgx.tcb import REVOKED, STATUSES, converge, parse_qe_identity, parse_tcb_info
-from inclavare.sgx.verify import STEPS, verify
+from inclavare.sgx.verification import STEPS, verify
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "attestation"
 SETS = sorted((VECTORS / "sets").iterdir())
