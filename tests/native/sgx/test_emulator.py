@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
+from inclavare.sgx.arch import Report, TargetInfo
+from inclavare.sgx.platform_protocol import InvalidReportError
+from inclavare.sgx.softkeys import SoftKeys
 from tests.native.sgx.conftest import SEED
 
 if TYPE_CHECKING:
@@ -286,3 +290,18 @@ def test_another_program_that_knows_the_seed_derives_the_same_keys(run_host: Run
         mrsigner, b"\x77" + bytes(31), none64, fuses,
     )  # fmt: skip
     assert cmac(root, inputs) == bytes.fromhex(seal_hex)
+
+
+def test_the_python_side_of_the_platform_accepts_the_emulators_report(run_host: Run) -> None:
+    report = Report.from_bytes(bytes.fromhex(run_host("print_a_report").stdout.splitlines()[0]))
+    itself = TargetInfo(
+        mrenclave=report.mrenclave,
+        attributes=report.attributes,
+        xfrm=report.xfrm,
+        configsvn=report.configsvn,
+        miscselect=report.miscselect,
+        configid=report.configid,
+    )
+    SoftKeys(SEED).check_report(report, itself)
+    with pytest.raises(InvalidReportError):
+        SoftKeys(SEED).check_report(report, replace(itself, mrenclave=bytes(32)))
