@@ -151,10 +151,11 @@ enum {
 
 /* Messages on the sync socket, both ways: this header and, behind errors and log lines, text up to PLAN_MSG_MAX. */
 enum plan_msg_type {
-    PLAN_MSG_PID = 1,   /* value = pid */
-    PLAN_MSG_SYNC = 2,  /* value = id */
-    PLAN_MSG_ERROR = 3, /* op, value = errno; text = more words or empty */
-    PLAN_MSG_LOG = 4,   /* value = enum plan_log; text */
+    PLAN_MSG_PID = 1,      /* value = pid */
+    PLAN_MSG_SYNC = 2,     /* value = id */
+    PLAN_MSG_ERROR = 3,    /* op, value = errno; text = more words or empty */
+    PLAN_MSG_LOG = 4,      /* value = enum plan_log; text */
+    PLAN_MSG_LISTENER = 5, /* value = fd of the sender's seccomp listener; waits for PLAN_MSG_SYNC */
 };
 
 enum plan_log { PLAN_LOG_DEBUG = 0, PLAN_LOG_INFO = 1, PLAN_LOG_WARNING = 2 };

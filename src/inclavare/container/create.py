@@ -11,16 +11,14 @@ import errno
 import os
 import time
 
-from inclavare import installed
 from inclavare.container import facts, lifecycle, store
 from inclavare.container.executor import Run, sealed_program
-from inclavare.container.filter_cache import filter_key, read_filter
+from inclavare.container.filter_cache import compile_profile, load_filter
 from inclavare.container.mount_plan import CgroupMount
 from inclavare.container.planner import Request, plan_create
-from inclavare.container.process_plan import Filter
-from inclavare.container.steps import SYNC_FILLED, SYNC_HOOKS, SYNC_MAP, SYNC_NET, SYNC_READY
+from inclavare.container.steps import SYNC_FILLED, SYNC_HOOKS, SYNC_LISTENER, SYNC_MAP, SYNC_NET, SYNC_READY
 from inclavare.errors import HostError, InclavareError, SpecError, StateError
-from inclavare.linux import cgroup_limits, cgroups, process, seccomp
+from inclavare.linux import cgroup_limits, cgroups, process
 from inclavare.linux.files import write_pid_file
 from inclavare.oci import jsontext, spec
 from inclavare.oci.ids import validate_id
@@ -166,7 +164,7 @@ class Prepared:
 def dry_run(prepared: Prepared) -> Plan:
     """Plan without opening or changing anything: fds are not real."""
     request = prepared.request()
-    request.filter = _compile(prepared.spec)
+    request.filter = compile_profile(prepared.spec)
     request.cgroup_fds = [(controller, 0) for controller in prepared.paths]
     request.cgroup_directory_fd = 0
     request.idmap_fds = dict.fromkeys(prepared.idmapped, 0)
@@ -207,7 +205,7 @@ def build(prepared: Prepared, log: Log) -> Built:
         cgroups.create(prepared.layout, prepared.paths)
         cgroups.apply(prepared.paths, settings)
         request = prepared.request()
-        request.filter = load_filter(prepared, record)
+        request.filter = load_filter(record, prepared.spec)
         request.cgroup_fds = cgroups.open_join_fds(prepared.paths)
         opened += [fd for _, fd in request.cgroup_fds]
         if request.device_filter:
@@ -375,20 +373,6 @@ def _limits(prepared: Prepared) -> list[cgroup_limits.Setting]:
     return settings(prepared.spec.linux.resources)
 
 
-def _compile(document: Spec) -> Filter | None:
-    profile = document.linux.seccomp
-    return Filter(seccomp.compile_filter(profile), seccomp.filter_flags(profile)) if profile is not None else None
-
-
-def load_filter(prepared: Prepared, record: Record) -> Filter | None:
-    """Give the seccomp filter, and note which it is."""
-    profile = prepared.spec.linux.seccomp
-    if profile is None:
-        return None
-    record.filter = filter_key(seccomp.identity(profile), installed("linux/seccomp.py"))
-    return read_filter(record, profile)
-
-
 def _open_console(prepared: Prepared) -> Console | None:
     if not prepared.spec.process.terminal:
         return None
@@ -423,6 +407,10 @@ def _answer(sync: int, run: Run, prepared: Prepared, record: Record, log: Log) -
         from inclavare.container import inside_hooks  # noqa: PLC0415  # most containers have none
 
         inside_hooks.create_container(record, prepared.spec, run.pid, log)
+    elif sync == SYNC_LISTENER:
+        from inclavare.container import listener  # noqa: PLC0415  # few profiles have an agent
+
+        listener.hand_over(run, record, prepared.spec, "creating", log)
     elif sync == SYNC_READY:
         record.pid = run.pid
         record.start_time = process.start_time(run.pid) or 0

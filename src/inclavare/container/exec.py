@@ -18,13 +18,14 @@ from inclavare.container.process_plan import (
     add_attributes,
     add_death_signal,
     add_exec,
-    add_filter,
     add_identity,
+    add_last_steps,
     add_look_up,
     add_not_dumpable,
 )
 from inclavare.container.steps import (
     NAMESPACES,
+    SYNC_LISTENER,
     SYNC_READY,
     add_cgroup_join,
     add_clone,
@@ -133,9 +134,7 @@ def plan_exec(request: Request) -> Plan:
     add_identity(plan, proc, request.facts, request.filter, userns=userns)
     program = add_look_up(plan, proc, plan.strings(proc.env, spare=1))
     plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
-    plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
-    if proc.no_new_privileges:
-        add_filter(plan, request.filter)
+    add_last_steps(plan, proc, request.filter)
     add_exec(plan, program)
     return plan
 
@@ -227,8 +226,13 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
 
     master = -1
 
-    def answer(_sync: int) -> None:
+    def answer(sync: int) -> None:
         nonlocal master
+        if sync == SYNC_LISTENER:
+            from inclavare.container import listener  # noqa: PLC0415  # few profiles have an agent
+
+            listener.hand_over(run, record, request.spec, "running", log)
+            return
         if console is not None and options.terminal:
             master = console.receive()
         if record.systemd_unit and cgroups.UNIFIED not in record.cgroups:

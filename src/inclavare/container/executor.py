@@ -15,7 +15,19 @@ import fcntl
 import os
 
 from inclavare import installed
-from inclavare.container.plan import CALL_BASE, MSG, MSG_ERROR, MSG_LOG, MSG_MAX, MSG_PID, MSG_SYNC, Plan, call_name
+from inclavare.container.plan import (
+    CALL_BASE,
+    MSG,
+    MSG_ERROR,
+    MSG_LISTENER,
+    MSG_LOG,
+    MSG_MAX,
+    MSG_PID,
+    MSG_SYNC,
+    Plan,
+    call_name,
+)
+from inclavare.container.steps import SYNC_LISTENER
 from inclavare.errors import HostError, PlanError
 from inclavare.linux.files import read_file
 from inclavare.log import Log
@@ -78,15 +90,16 @@ def open_fds(count: int, log: Log) -> list[int]:
 
 
 class Run:
-    """A plan under way: `pid` is the container's process once it is known."""
+    """A plan under way: `pid` is the container's process once it is known, `listener` the fd in it at SYNC_LISTENER."""
 
-    __slots__ = ("_executor", "_log", "_plan", "_socket", "_step", "pid")
+    __slots__ = ("_executor", "_log", "_plan", "_socket", "_step", "listener", "pid")
 
     def __init__(self, plan: Plan, inherit: Iterable[int], log: Log) -> None:
         """Start the executor. `inherit`: fds that keep their number in it (stdio is inherited anyway)."""
         self._plan = plan
         self._log = log
         self.pid = 0
+        self.listener = -1
         self._step = 0
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         plan_fd = program_fd = -1
@@ -153,6 +166,11 @@ class Run:
                 on_sync(value)
                 reached = value == last_sync
                 self._send(step, value)
+            elif kind == MSG_LISTENER:
+                self._await_pid(step)
+                self.listener = value
+                on_sync(SYNC_LISTENER)
+                self._send(step, SYNC_LISTENER)
             elif kind == MSG_ERROR:
                 raise self._error(step, value, text)
         if not reached:

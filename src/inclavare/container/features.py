@@ -40,9 +40,7 @@ def document() -> dict[str, object]:
                 "operators": sorted([*seccomp.NARROW, "SCMP_CMP_MASKED_EQ"]),
                 "archs": list(ARCHITECTURES),
                 "knownFlags": sorted(seccomp.FLAGS),
-                "supportedFlags": sorted(
-                    name for name in seccomp.FLAGS if seccomp.FLAGS[name] & ~seccomp.IGNORED_FLAGS
-                ),
+                "supportedFlags": sorted(seccomp.FLAGS),
             },
             "apparmor": {"enabled": "process.apparmorProfile" not in refused},
             "selinux": {"enabled": "process.selinuxLabel" not in refused},

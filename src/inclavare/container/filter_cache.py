@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from inclavare import __version__
+from inclavare import __version__, installed
 from inclavare.container.process_plan import Filter
 
 DIRECTORY = ".bpf"
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from inclavare.container.store import Record
     from inclavare.oci.seccomp import Seccomp
+    from inclavare.oci.spec import Spec
 
 
 def filter_key(profile: bytes, compiler: str) -> str:
@@ -51,13 +52,36 @@ def cached_filter(root: str, key: str, compile_it: Callable[[], bytes]) -> bytes
     return code
 
 
+def compile_profile(document: Spec) -> Filter | None:
+    """Give the seccomp filter of a configuration, without the cache."""
+    from inclavare.linux import seccomp  # noqa: PLC0415  # its tables are for profiles only
+
+    profile = document.linux.seccomp
+    if profile is None:
+        return None
+    return Filter(seccomp.compile_filter(profile), seccomp.filter_flags(profile), seccomp.young(profile))
+
+
+def load_filter(record: Record, document: Spec) -> Filter | None:
+    """Give the seccomp filter of a new container, and note which it is."""
+    from inclavare.linux import seccomp  # noqa: PLC0415  # its tables are for profiles only
+
+    profile = document.linux.seccomp
+    if profile is None:
+        return None
+    if document.annotations.get("run.oci.seccomp_fail_unknown_syscall", "0") != "0":  # crun's
+        seccomp.check_names(profile)
+    record.filter = filter_key(seccomp.identity(profile), installed("linux/seccomp.py"))
+    return read_filter(record, profile)
+
+
 def read_filter(record: Record, profile: Seccomp) -> Filter:
     """Give the seccomp filter of a container: the one it was made with, as long as the cache has it."""
     from inclavare.linux import seccomp  # noqa: PLC0415  # its tables are for profiles only
 
     root = os.path.dirname(record.directory)
     code = cached_filter(root, record.filter, lambda: seccomp.compile_filter(profile))
-    return Filter(code, seccomp.filter_flags(profile))
+    return Filter(code, seccomp.filter_flags(profile), seccomp.young(profile))
 
 
 def _read(directory: str, path: str) -> bytes | None:

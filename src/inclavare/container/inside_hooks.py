@@ -17,7 +17,15 @@ from inclavare.container.filter_cache import read_filter
 from inclavare.container.hooks import finish
 from inclavare.container.plan import CALL_EXEC, CALL_SYNC, Plan
 from inclavare.container.process_plan import Filter, add_death_signal, add_filter, add_identity, add_not_dumpable
-from inclavare.container.steps import NAMESPACES, SYNC_FILLED, SYNC_READY, add_clone, add_labels, become_root
+from inclavare.container.steps import (
+    NAMESPACES,
+    SYNC_FILLED,
+    SYNC_LISTENER,
+    SYNC_READY,
+    add_clone,
+    add_labels,
+    become_root,
+)
 from inclavare.errors import HostError, PlanError
 from inclavare.linux import headers as k
 from inclavare.linux.calls import (
@@ -90,7 +98,8 @@ def _run_all(
             _join(plan, spec, pidfd, labelled=kind == "startContainer")
             if kind == "createContainer":
                 plan.add(SYS_CHDIR, plan.string(record.rootfs), words=f"enter {record.rootfs}")
-            _run(f"{kind} hook #{index} ({hook.path})", plan, hook, document, pidfd, spec, kind, filter_, log)
+            name = f"{kind} hook #{index} ({hook.path})"
+            _run(name, plan, hook, document, pidfd, record, spec, kind, filter_, log)
     finally:
         os.close(pidfd)
 
@@ -126,6 +135,7 @@ def _run(
     hook: Hook,
     document: bytes,
     pidfd: int,
+    record: Record,
     spec: Spec,
     kind: str,
     filter_: Filter | None,
@@ -149,8 +159,15 @@ def _run(
         argv, envp = plan.strings(hook.args or [hook.path]), plan.strings(hook.env)
         plan.add(CALL_EXEC, plan.string(hook.path), argv, envp, words=f"run {hook.path}")
         run = Run(plan, [pidfd, state, out, error_out], log)
+
+        def answer(sync: int) -> None:
+            if sync == SYNC_LISTENER:
+                from inclavare.container import listener  # noqa: PLC0415  # few profiles have an agent
+
+                listener.hand_over(run, record, spec, "created", log)
+
         try:
-            run.follow(lambda _: None, SYNC_READY)
+            run.follow(answer, SYNC_READY)
         except PlanError as error:
             raise HostError(f"error running {name}: {error.message}") from error
         finish(name, run.pid, hook.timeout, out, error_out)

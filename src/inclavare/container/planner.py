@@ -30,6 +30,7 @@ from inclavare.container.process_plan import (
     add_exec,
     add_filter,
     add_identity,
+    add_last_steps,
     add_look_up,
     add_not_dumpable,
 )
@@ -322,12 +323,7 @@ def _send_netlink(plan: Plan, socket: int) -> None:
 def _run_program(plan: Plan, request: Request, process: Process, envp: Data) -> None:
     program = add_look_up(plan, process, envp)
     plan.add(CALL_SYNC, SYNC_READY, words="report that all is set up")
-    plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
-    if request.fifo_fd >= 0:
-        plan.add(CALL_END_SYNC, words="take leave of rune")
-        plan.add(CALL_WAIT_FIFO, request.fifo_fd, words="wait for start")
-    if process.no_new_privileges:
-        add_filter(plan, request.filter)  # as late as can be: the fewest of our calls need to be allowed by it
+    add_last_steps(plan, process, request.filter, request.fifo_fd)
     add_exec(plan, program)
 
 

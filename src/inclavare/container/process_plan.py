@@ -10,9 +10,11 @@ from errno import EACCES, EINVAL, ENOENT, EPERM, EROFS
 from inclavare.container.plan import (
     CALL_BOUNDING_SET,
     CALL_CHECK_CWD,
+    CALL_END_SYNC,
     CALL_EXEC,
     CALL_HOME,
     CALL_LOOK_UP,
+    CALL_WAIT_FIFO,
     Data,
     Plan,
 )
@@ -55,13 +57,18 @@ class Program:
 
 
 class Filter:
-    """A compiled seccomp filter: `code` is an array of struct sock_filter, `flags` are SECCOMP_FILTER_FLAG_*."""
+    """A compiled seccomp filter: `code` is an array of struct sock_filter, `flags` are SECCOMP_FILTER_FLAG_*.
 
-    __slots__ = ("code", "flags")
+    `young` names flags and actions that the kernel is to be asked for first; `listens` tells that an agent answers.
+    """
 
-    def __init__(self, code: bytes, flags: int) -> None:
+    __slots__ = ("code", "flags", "listens", "young")
+
+    def __init__(self, code: bytes, flags: int, young: list[str]) -> None:
         self.code = code
         self.flags = flags
+        self.listens = bool(flags & k.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+        self.young = young
 
 
 def add_death_signal(plan: Plan) -> None:
@@ -112,16 +119,41 @@ def add_identity(plan: Plan, process: Process, facts: Facts, filter_: Filter | N
 def add_filter(plan: Plan, filter_: Filter | None) -> None:
     """Plan loading the seccomp filter."""
     if filter_ is not None:
+        if filter_.young:
+            from inclavare.container import seccomp_plan  # noqa: PLC0415  # few profiles name such
+
+            seccomp_plan.ask_kernel(plan, filter_.young)
         code = plan.data(filter_.code)
         count = len(filter_.code) // 8
         program = plan.words64([count, code])
-        plan.add(
+        listener = plan.take(
             SYS_SECCOMP,
             k.SECCOMP_SET_MODE_FILTER,
             filter_.flags,
             program,
             words=f"load the seccomp filter ({count} instructions)",
         )
+        if filter_.listens:
+            from inclavare.container import seccomp_plan  # noqa: PLC0415  # few profiles have an agent
+
+            seccomp_plan.give_listener(plan, listener)
+
+
+def add_last_steps(plan: Plan, process: Process, filter_: Filter | None, fifo: int = -1) -> None:
+    """Plan what is between SYNC_READY and the program; `fifo` is where `start` is waited for.
+
+    A filter that needs no privilege comes as late as can be: the fewest of our calls need to be allowed by it. One with
+    a listener comes before rune is let go, which hands the listener over and without which nothing must go on.
+    """
+    late = filter_ if process.no_new_privileges else None
+    if late is not None and late.listens:
+        add_filter(plan, late)
+        late = None
+    plan.add(SYS_PRCTL, k.PR_SET_PDEATHSIG, 0, words="live on without rune")
+    if fifo >= 0:
+        plan.add(CALL_END_SYNC, words="take leave of rune")
+        plan.add(CALL_WAIT_FIFO, fifo, words="wait for start")
+    add_filter(plan, late)
 
 
 def add_look_up(plan: Plan, process: Process, envp: Data) -> Program:

@@ -14,6 +14,7 @@ from inclavare.container import checkpoint, create, hooks
 from inclavare.container.checkpoint import DESCRIPTORS, EXTERNAL_NAMESPACES, Choices, Directories
 from inclavare.container.console import Console
 from inclavare.container.executor import Run
+from inclavare.container.filter_cache import load_filter
 from inclavare.container.restore_plan import plan_criu, plan_loopback, plan_mount_points
 from inclavare.container.steps import SYNC_READY
 from inclavare.errors import HostError
@@ -58,7 +59,7 @@ def restore(prepared: Prepared, choices: Choices, log: Log) -> Built:
             scope = Scope(prepared.unit, record, limits)
         cgroups.create(prepared.layout, prepared.paths)
         cgroups.apply(prepared.paths, limits)
-        create.load_filter(prepared, record)  # CRIU restores its own copy; exec wants this one
+        load_filter(record, prepared.spec)  # CRIU restores its own copy; exec wants this one
         restoring = _Restoring(prepared, record, choices, log)
         restoring.carry_out(program, found, scope)
     except BaseException:

@@ -19,6 +19,7 @@ SYNC_HOOKS = 2  # the namespaces exist: prestart and createRuntime hooks
 SYNC_READY = 3  # all is set up
 SYNC_NET = 4  # the network namespace wants its devices
 SYNC_FILLED = 5  # the root is filled, not yet pivoted: createContainer hooks
+SYNC_LISTENER = 6  # the filter is in force, the agent wants its listener
 
 NAMESPACES = {
     "user": k.CLONE_NEWUSER,

@@ -68,6 +68,7 @@ RETURNS = {
     "SCMP_ACT_KILL_PROCESS": 0x8000_0000,
     "SCMP_ACT_TRAP": 0x0003_0000,
     "SCMP_ACT_ERRNO": 0x0005_0000,
+    "SCMP_ACT_NOTIFY": 0x7FC0_0000,
     "SCMP_ACT_TRACE": 0x7FF0_0000,
     "SCMP_ACT_LOG": 0x7FFC_0000,
     "SCMP_ACT_ALLOW": 0x7FFF_0000,
@@ -80,7 +81,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": k.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
-IGNORED_FLAGS = k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # of notifications, and the kernel refuses it without
+YOUNG_ACTIONS = ("SCMP_ACT_KILL_PROCESS", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY")  # younger than filters are
 
 # linux/net.h and linux/ipc.h: what i386 also calls by a number in the first argument of socketcall(2) or ipc(2).
 MULTIPLEXED = {
@@ -146,12 +147,30 @@ def filter_flags(profile: Seccomp) -> int:
     bits = 0
     for flag in profile.flags:
         bits |= FLAGS[flag]
-    return bits & ~IGNORED_FLAGS
+    if any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
+        bits |= k.SECCOMP_FILTER_FLAG_NEW_LISTENER
+        if bits & k.SECCOMP_FILTER_FLAG_TSYNC:  # else a thread's id and an fd would be told apart by nothing
+            bits |= k.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+        return bits
+    return bits & ~k.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # of notifications, and the kernel refuses it without
+
+
+def young(profile: Seccomp) -> list[str]:
+    """Give the names of flags and actions that not every kernel with filters has."""
+    actions = {profile.default_action, *[rule.action for rule in profile.syscalls]}
+    return [*profile.flags, *[action for action in YOUNG_ACTIONS if action in actions]]
+
+
+def check_names(profile: Seccomp) -> None:
+    """Raise SpecError for the first name that no architecture of ours knows, which is no rule otherwise."""
+    known: set[str] = set().union(*numbers(), *[_multiplexed(table) for table in numbers()])
+    for index, rule in enumerate(profile.syscalls):
+        for position, name in enumerate(rule.names):
+            if name not in known:
+                raise SpecError(f"linux.seccomp.syscalls[{index}].names[{position}]", f"unknown system call {name}")
 
 
 def _return_value(action: str, errno_ret: int | None) -> int:
-    if action not in RETURNS:
-        raise SpecError("linux.seccomp", f"the action {action} is not supported yet")
     if action in WITH_DATA:
         return RETURNS[action] | (EPERM if errno_ret is None else errno_ret)
     return RETURNS[action]

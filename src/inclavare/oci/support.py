@@ -12,13 +12,7 @@ from inclavare.oci.spec import Spec
 
 # Entries: JSON path, attributes that lead there, values refused (none given: any value that is set).
 
-_OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("linux.intelRdt", ("linux", "intel_rdt"), ()),
-    ("linux.seccomp.defaultAction", ("linux", "seccomp", "default_action"), ("SCMP_ACT_NOTIFY",)),
-    ("linux.seccomp.syscalls[].action", ("linux", "seccomp", "syscalls", "action"), ("SCMP_ACT_NOTIFY",)),
-    ("linux.seccomp.listenerPath", ("linux", "seccomp", "listener_path"), ()),
-    ("linux.seccomp.listenerMetadata", ("linux", "seccomp", "listener_metadata"), ()),
-)
+_OF_SPEC: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (("linux.intelRdt", ("linux", "intel_rdt"), ()),)
 
 
 def unsupported() -> set[str]:

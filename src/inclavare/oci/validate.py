@@ -8,9 +8,12 @@ from __future__ import annotations
 from inclavare.errors import SpecError
 from inclavare.oci.linux import IDMapping
 from inclavare.oci.reader import show
+from inclavare.oci.seccomp import Seccomp
 from inclavare.oci.spec import Spec
 from inclavare.oci.support import refuse_unsupported
 from inclavare.oci.sysctl import check_sysctls
+
+NOTIFY = "SCMP_ACT_NOTIFY"
 
 
 def validate(spec: Spec, *, host_network: bool = False) -> None:
@@ -23,6 +26,7 @@ def validate(spec: Spec, *, host_network: bool = False) -> None:
     _check_uts(spec)
     _check_user_namespace(spec)
     _check_time_namespace(spec)
+    _check_seccomp(spec.linux.seccomp)
     check_sysctls(spec, host_network=host_network)
     _check_cgroup(spec)
 
@@ -83,6 +87,30 @@ def _check_time_namespace(spec: Spec) -> None:
 
 def _is_mapped(number: int, mappings: list[IDMapping]) -> bool:
     return any(mapping.container_id <= number < mapping.container_id + mapping.size for mapping in mappings)
+
+
+def _check_seccomp(profile: Seccomp | None) -> None:
+    if profile is None:
+        return
+    where = "linux.seccomp"
+    _check_errno(f"{where}.defaultErrnoRet", profile.default_action, profile.default_errno_ret)
+    if profile.default_action == NOTIFY:
+        raise SpecError(f"{where}.defaultAction", f"{NOTIFY} cannot be used as default action")
+    if profile.listener_metadata and not profile.listener_path:
+        raise SpecError(f"{where}.listenerMetadata", "cannot be used without listenerPath")
+    for index, rule in enumerate(profile.syscalls):
+        place = f"{where}.syscalls[{index}]"
+        _check_errno(f"{place}.errnoRet", rule.action, rule.errno_ret)
+        if rule.action == NOTIFY and not profile.listener_path:
+            raise SpecError(f"{place}.action", f"{NOTIFY} needs linux.seccomp.listenerPath, the socket of an agent")
+        if rule.action == NOTIFY and "write" in rule.names:
+            # With it a process says that it has a listener: nobody could answer yet.
+            raise SpecError(f"{place}.names", f"{NOTIFY} cannot be used for the write syscall")
+
+
+def _check_errno(path: str, action: str, errno_ret: int | None) -> None:
+    if errno_ret and action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
+        raise SpecError(path, f"{action} has no errno", "Only SCMP_ACT_ERRNO and SCMP_ACT_TRACE have.")
 
 
 def _check_cgroup(spec: Spec) -> None:

@@ -12,8 +12,6 @@ from tests.unit.oci.conftest import Document, Edited, put, read_config
 
 UNSUPPORTED = [
     "linux.intelRdt",
-    "linux.seccomp.listenerPath",
-    "linux.seccomp.listenerMetadata",
 ]
 
 
@@ -51,17 +49,6 @@ def test_what_is_not_supported_is_refused_by_name(everything: Document, path: st
 def test_what_was_never_set_is_not_refused(everything: Document, path: str) -> None:
     kind = type(value_at(everything, path))
     refuse_unsupported(parse(put(supported(), path, kind())))
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY"),
-        ("linux.seccomp.syscalls[1].action", "SCMP_ACT_NOTIFY"),
-    ],
-)
-def test_values_that_are_not_supported_are_refused_by_name(path: str, value: str) -> None:
-    assert refusal(put(supported(), path, value)) == f'{path}: "{value}" is not supported yet'
 
 
 @pytest.mark.parametrize("never", ['{"closID": ""}', '{"enableMonitoring": false}', "{}", '{"a": {"b": ""}}'])
