@@ -58,7 +58,7 @@ $(BUILD)/bin/runectl: Makefile
 	@printf '%s\n' "$$PROGRAM_RUNECTL" >$@ && chmod 755 $@
 
 # Manual pages and completions, all from the table of commands.
-$(BUILD)/manual/rune.bash: tools/manual.py src/inclavare/cli/table.py
+$(BUILD)/manual/rune.bash: tools/manual.py src/inclavare/cli/table.py $(wildcard src/inclavare/cli/runectl*.py)
 	@$(PYTHON) -B tools/manual.py $(@D)
 
 # --- what has to be there -------------------------------------------------------------------------------------------
@@ -173,6 +173,7 @@ INSTALL_LIBRARY = $(INSTALL_ROOT)/lib/inclavare
 INSTALL_PALS = $(filter $(OUT)/liberpal-%.so,$(NATIVE))
 # podman reads /etc; another PREFIX has an etc of its own.
 INSTALL_CONFIGURATION = $(abspath $(DESTDIR)$(if $(filter /usr /usr/local,$(PREFIX)),,$(PREFIX))/etc/containers/containers.conf.d)
+INSTALL_UNITS = $(INSTALL_ROOT)/lib/systemd/system
 COMPLETIONS := bash-completion/completions/rune zsh/site-functions/_rune fish/vendor_completions.d/rune.fish
 INSTALL_ENCLAVES = $(filter $(OUT)/skeleton/encl.%,$(NATIVE))
 
@@ -195,6 +196,9 @@ install: all
 	install -m 644 $(INSTALL_ENCLAVES) $(INSTALL_ROOT)/share/inclavare/skeleton
 	install -d $(INSTALL_CONFIGURATION)
 	sed 's|@RUNE@|$(PREFIX)/bin/rune|' tools/podman.conf >$(INSTALL_CONFIGURATION)/50-rune.conf
+	install -d $(INSTALL_UNITS)
+	sed 's|@RUNECTL@|$(PREFIX)/bin/runectl|' tools/systemd/inclavare-aesmd.service >$(INSTALL_UNITS)/inclavare-aesmd.service
+	install -m 644 tools/systemd/inclavare-aesmd.socket $(INSTALL_UNITS)
 	install -d $(INSTALL_ROOT)/share/man/man8 $(addprefix $(INSTALL_ROOT)/share/,$(dir $(COMPLETIONS)))
 	install -m 644 $(BUILD)/manual/man8/* $(INSTALL_ROOT)/share/man/man8
 	$(foreach file,$(COMPLETIONS),install -m 644 $(BUILD)/manual/$(if $(filter rune,$(notdir $(file))),rune.bash,$(notdir $(file))) \
@@ -204,8 +208,8 @@ uninstall:
 	rm -rf $(INSTALL_LIBRARY) $(INSTALL_ROOT)/share/inclavare
 	rm -f $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/sbin/rune $(INSTALL_ROOT)/bin/runectl
 	rm -f $(addprefix $(INSTALL_ROOT)/lib/,$(notdir $(INSTALL_PALS)))
-	rm -f $(INSTALL_CONFIGURATION)/50-rune.conf
-	rm -f $(INSTALL_ROOT)/share/man/man8/rune.8 $(INSTALL_ROOT)/share/man/man8/rune-*.8 $(addprefix $(INSTALL_ROOT)/share/,$(COMPLETIONS))
+	rm -f $(INSTALL_CONFIGURATION)/50-rune.conf $(INSTALL_UNITS)/inclavare-aesmd.service $(INSTALL_UNITS)/inclavare-aesmd.socket
+	rm -f $(INSTALL_ROOT)/share/man/man8/rune.8 $(INSTALL_ROOT)/share/man/man8/rune-*.8 $(INSTALL_ROOT)/share/man/man8/runectl.8 $(addprefix $(INSTALL_ROOT)/share/,$(COMPLETIONS))
 
 clean:
 	rm -rf $(OUT) $(BUILD) dist src/*.egg-info

@@ -1,17 +1,20 @@
 """Writes manual pages and shell completions of `rune` from the table of its commands: manual.py DIRECTORY.
 
 man8/rune.8, man8/rune-COMMAND.8   groff_man(7)
+man8/runectl.8                     likewise, from the parsers of its commands
 rune.bash, _rune, rune.fish        for bash, zsh and fish
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from inclavare import __version__
+from inclavare.cli import runectl
 from inclavare.cli.table import COMMANDS, GLOBAL_OPTIONS, Command, Option
 
 ABOUT = "an OCI container runtime that can host an SGX enclave in a container"
@@ -30,6 +33,7 @@ def main(directory: Path) -> None:
     pages = directory / "man8"
     pages.mkdir(parents=True, exist_ok=True)
     (pages / "rune.8").write_text(main_page())
+    (pages / "runectl.8").write_text(runectl_page())
     for command in COMMANDS:
         (pages / f"rune-{command.name}.8").write_text(command_page(command))
     for name, text in (("rune.bash", bash()), ("_rune", zsh()), ("rune.fish", fish())):
@@ -63,6 +67,34 @@ def command_page(command: Command) -> str:
         f".SH SYNOPSIS\n\\fBrune {roff(command.name)}\\fR [\\fIOPTION\\fR...]{arguments}\n"
         f".SH OPTIONS\n{options_of(command.options)}.SH EXIT STATUS\n{EXIT_STATUS}\n.SH SEE ALSO\n\\fBrune\\fR(8)\n"
     )
+
+
+def runectl_page() -> str:
+    """Give runectl(8), with all commands in one page."""
+    whole = runectl.parser()
+    (commands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
+    text = "".join(runectl_command(name, parser) for name, parser in commands.choices.items())
+    return (
+        f"{title('RUNECTL')}.SH NAME\nrunectl \\- measure, sign, inspect and attest SGX enclaves\n"
+        ".SH SYNOPSIS\n\\fBrunectl\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n"
+        f".SH COMMANDS\n{text}.SH EXIT STATUS\n0 where the command was carried out, 1 where it failed, 2 where the "
+        "command line cannot be understood. \\fBdoctor\\fR ends with 3 where something is lacking.\n"
+        ".SH FILES\n.TP\n/run/aesmd/aesm.socket\nThe socket of the AESM daemon.\n"
+        ".TP\n/var/lib/inclavare/platform\nThe software platform.\n.SH SEE ALSO\n\\fBrune\\fR(8)\n"
+    )
+
+
+def runectl_command(name: str, parser: argparse.ArgumentParser) -> str:
+    """Give the section of one command of runectl."""
+    text = f".SS {roff(name)}\n{roff(parser.description or '')}\n"
+    for action in parser._actions[1:]:  # noqa: SLF001  # argparse has no other way to them
+        words = ", ".join(f"\\fB{roff(word)}\\fR" for word in action.option_strings)
+        if not words or action.nargs != 0:
+            value = roff(str(action.metavar or "|".join(action.choices or ()) or action.dest.upper()))
+            words += f" \\fI{value}\\fR"
+        said = roff((action.help or "").replace("%%", "%"))
+        text += f".TP\n{words.strip()}\n{said}\n"
+    return text
 
 
 def title(name: str) -> str:

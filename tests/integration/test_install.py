@@ -93,6 +93,12 @@ def test_every_module_is_compiled_for_good(prefix: Path) -> None:
         assert int.from_bytes(content[4:8], "little") == UNCHECKED_HASH
 
 
+def test_systemds_units_start_the_installed_program(prefix: Path) -> None:
+    service = (prefix / "lib/systemd/system/inclavare-aesmd.service").read_text()
+    assert f"ExecStart={prefix}/bin/runectl aesmd\n" in service
+    assert (prefix / "lib/systemd/system/inclavare-aesmd.socket").is_file()
+
+
 def test_use_writes_nothing_into_the_installation(prefix: Path) -> None:
     before = _files(prefix)
     _run(prefix / "bin/rune", "list")

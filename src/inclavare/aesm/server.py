@@ -52,7 +52,7 @@ from inclavare.aesm.messages import (
     SGXSwitchExtendedEpidGroupRequest,
 )
 from inclavare.errors import InclavareError
-from inclavare.sgx.platform_protocol import InvalidReportError, LaunchRefusedError, Platform
+from inclavare.sgx.platform_protocol import InvalidReportError, LaunchRefusedError, NoCertificateError, Platform
 
 ATT_KEY_ID_BASE_SIZE = 158  # what two identities must share: all up to the algorithm
 ATT_KEY_IDS_MAX = 10  # in a client's list
@@ -64,6 +64,7 @@ _NO_TOKEN = code_named("AESM_GET_LICENSETOKEN_ERROR")
 _UNAVAILABLE = code_named("AESM_SERVICE_UNAVAILABLE")
 _UNSUPPORTED_KEY = code_named("AESM_UNSUPPORTED_ATT_KEY_ID")
 _NOT_INITIALIZED = code_named("AESM_ATT_KEY_NOT_INITIALIZED")
+_NO_CERTIFICATE = code_named("AESM_NO_PLATFORM_CERT_DATA")
 _INVALID_REPORT = code_named("AESM_INVALID_REPORT")
 
 _RETIRED = "Intel has retired EPID and its provisioning service"
@@ -148,6 +149,8 @@ class Service:
             return _refusal(kind, refused.code, refused.why)
         except InvalidReportError as error:
             return _refusal(kind, _INVALID_REPORT, error.message)
+        except NoCertificateError as error:
+            return _refusal(kind, _NO_CERTIFICATE, error.message)
         except LaunchRefusedError as error:
             return _refusal(kind, _NO_TOKEN, error.message)
         except InclavareError as error:

@@ -25,6 +25,7 @@ COMMANDS = (
     "gen-quote",
     "verify-quote",
     "doctor",
+    "aesmd",
 )
 
 

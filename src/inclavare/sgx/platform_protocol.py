@@ -19,6 +19,10 @@ class LaunchRefusedError(EnclaveError):
     """The launch enclave's rules give no token to this enclave."""
 
 
+class NoCertificateError(EnclaveError):
+    """The platform has no PCK certificate, so that nobody could check its quotes."""
+
+
 class Quoting(Protocol):
     """A quoting enclave with its attestation key."""
 
@@ -29,13 +33,16 @@ class Quoting(Protocol):
         """Return the TARGETINFO of the quoting enclave, 512 bytes."""
 
     def pub_key_id(self) -> bytes:
-        """Return the SHA-256 of the attestation public key, 32 bytes."""
+        """Return the SHA-256 of the attestation public key, 32 bytes. Raises NoCertificateError."""
 
     def quote_size(self) -> int:
-        """Return the size of every quote, in bytes, exactly."""
+        """Return the size of every quote, in bytes, exactly. Raises NoCertificateError."""
 
     def quote(self, report: bytes) -> bytes:
-        """Return the quote of a REPORT (432 bytes) for the quoting enclave. Raises InvalidReportError."""
+        """Return the quote of a REPORT (432 bytes) for the quoting enclave.
+
+        Raises InvalidReportError, NoCertificateError.
+        """
 
     def qe_report(self, target_info: bytes, reportdata: bytes) -> bytes:
         """Return the quoting enclave's own REPORT (432 bytes) for a target (512 bytes) with 64 bytes of data."""

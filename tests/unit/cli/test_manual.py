@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from inclavare.cli import runectl
 from inclavare.cli.table import COMMANDS, GLOBAL_OPTIONS, Command, Option
 
 TOOL = Path(__file__).parents[3] / "tools/manual.py"
@@ -53,6 +54,14 @@ def test_the_main_page_has_every_command_and_global_option(manual: Path) -> None
     page = (manual / "man8/rune.8").read_text().replace("\\-", "-")
     assert all(f"\\fBrune-{command.name}\\fR(8)" in page for command in COMMANDS)
     assert all(f"\\fB{word}\\fR" in page for word in spellings(GLOBAL_OPTIONS))
+
+
+def test_the_page_of_runectl_has_every_command_and_option(manual: Path) -> None:
+    page = (manual / "man8/runectl.8").read_text().replace("\\-", "-")
+    for name in runectl.COMMANDS:
+        assert f".SS {name}\n" in page
+    for word in ("--quote-type", "--need", "--socket", "--token", "--platform", "--attrs-mask"):
+        assert f"\\fB{word}\\fR" in page
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
