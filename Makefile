@@ -185,6 +185,8 @@ install: all
 	install -d $(addprefix $(INSTALL_ROOT)/,bin sbin lib share/inclavare/skeleton)
 	cd src && find inclavare -name '*.py' -exec install -D -m 644 {} $(INSTALL_LIBRARY)/{} \;
 	$(foreach file,$(NATIVE),install -D $(if $(filter %.bin %.ss,$(file)),-m 644) $(file) $(file:src/%=$(INSTALL_LIBRARY)/%) &&) true
+	if [ -e .git ] && commit=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null); then \
+		printf '%s\n' "$$commit" >$(INSTALL_LIBRARY)/inclavare/_native/commit; fi
 	umask 022 && $(PYTHON) -m compileall -q -f -o 0 --invalidation-mode unchecked-hash $(if $(DESTDIR),-s $(abspath $(DESTDIR)) -p /) \
 		$(INSTALL_LIBRARY)
 	if cmp -s -n 2 $(BUILD)/bin/rune /dev/stdin <<<'#!'; then printf '%s\n' "$$PROGRAM_RUNE" >$(INSTALL_ROOT)/bin/rune; \

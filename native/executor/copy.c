@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies a directory's content into a fresh tmpfs (tmpcopyup), with modes, owners and times, and follows no link. */
+/*
+ * Copies a directory's content into a fresh tmpfs (tmpcopyup), with modes, owners, times and extended attributes, and
+ * follows no link.
+ */
 #include <asm/unistd.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
@@ -12,6 +15,7 @@
 
 #define NAMES_SIZE 2048
 #define LINK_SIZE 4096
+#define ATTRIBUTE_SIZE 4096
 #define FILE_TYPE 0170000
 #define FILE_DIRECTORY 0040000
 #define FILE_REGULAR 0100000
@@ -68,6 +72,29 @@ static long copy_directory(long from, long to, const char *name, int depth) {
     return done;
 }
 
+/* Of a file or directory. Attributes that a tmpfs cannot have (user.* before Linux 6.6) are left out. */
+static long copy_attributes(long from, long to, const char *name) {
+    char names[ATTRIBUTE_SIZE], value[ATTRIBUTE_SIZE];
+    long in = open_in(from, name, O_RDONLY, 0);
+    if (in < 0)
+        return in;
+    long got = sys3(__NR_flistxattr, in, names, sizeof names);
+    long out = got > 0 ? open_in(to, name, O_RDONLY, 0) : -1;
+    long done = got == -EOPNOTSUPP ? 0 : got > 0 && out < 0 ? out : got;
+    for (const char *at = names; got > 0 && done >= 0 && at < names + got;) {
+        long size = sys4(__NR_fgetxattr, in, at, value, sizeof value);
+        done = size < 0 ? size : sys5(__NR_fsetxattr, out, at, value, size, 0);
+        if (done == -EOPNOTSUPP)
+            done = 0;
+        while (*at++)
+            ;
+    }
+    if (out >= 0)
+        sys1(__NR_close, out);
+    sys1(__NR_close, in);
+    return done;
+}
+
 static long copy_entry(long from, long to, const char *name, int depth) {
     struct statx st;
     long done = sys5(__NR_statx, from, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st);
@@ -87,6 +114,8 @@ static long copy_entry(long from, long to, const char *name, int depth) {
         done = sys5(__NR_fchownat, to, name, st.stx_uid, st.stx_gid, AT_SYMLINK_NOFOLLOW);
     if (done >= 0 && type != FILE_LINK)
         done = sys3(__NR_fchmodat, to, name, st.stx_mode & 07777);
+    if (done >= 0 && (type == FILE_REGULAR || type == FILE_DIRECTORY))
+        done = copy_attributes(from, to, name); /* a new owner would have taken security.capability away */
     struct __kernel_timespec times[2] = {{st.stx_atime.tv_sec, st.stx_atime.tv_nsec},
                                          {st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec}};
     return done < 0 ? done : sys4(__NR_utimensat, to, name, times, AT_SYMLINK_NOFOLLOW);

@@ -274,6 +274,14 @@ def test_files_are_copied_in_and_out(docker: Docker, runtime: str) -> None:
     assert (docker.directory / "back").read_text() == "dear reader"
 
 
+def test_logs_keep_what_a_container_says(docker: Docker, runtime: str) -> None:
+    container = docker.ok("run", "--detach", runtime, "busybox", "sh", "-c", "echo one; echo two >&2; sleep 100")
+    deadline = time.monotonic() + 20
+    while docker.ok("logs", container) != "one":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_health_check_is_carried_out(docker: Docker, runtime: str) -> None:
     health = ["--health-cmd=test -e /tmp/well", "--health-interval=200ms", "--health-retries=1"]
     container = docker.ok("run", "--detach", *health, runtime, "busybox", "sh", "-c", "touch /tmp/well; sleep 100")

@@ -309,6 +309,21 @@ def test_a_tmpfs_begins_with_what_it_hides(rune: Rune, bundle: Bundle) -> None:
     assert "Read-only" in result.error
 
 
+def test_a_copied_program_keeps_its_capabilities(rune: Rune, bundle: Bundle) -> None:
+    place = bundle.path / "rootfs/there"
+    place.mkdir()
+    (place / "program").write_bytes(b"x")
+    os.chown(place / "program", 7, 8)
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
+    os.setxattr(place / "program", "security.capability", capability)
+    os.setxattr(place, "trusted.mark", b"kept")
+    _mount(bundle, "/there", "tmpfs", "x", "tmpcopyup")
+    bundle.process["args"] = ["sleep", "60"]
+    rune.create(bundle)
+    copied = f"/proc/{rune.state()['pid']}/root/there"
+    assert os.getxattr(f"{copied}/program", "security.capability") == capability
+
+
 def test_only_a_tmpfs_begins_with_what_it_hides(rune: Rune, bundle: Bundle) -> None:
     _mount(bundle, "/there", "devpts", "x", "tmpcopyup")
     assert "tmpcopyup needs a tmpfs" in rune.run(bundle).error

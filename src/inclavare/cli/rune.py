@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from inclavare import __version__
+from inclavare import __version__, installed
 from inclavare.cli.arguments import Values, parse_command, parse_options, render_options, usage
 from inclavare.cli.table import COMMANDS, GLOBAL_OPTIONS, command_named
 from inclavare.errors import HostError, InclavareError, InterruptError, UsageError
@@ -19,8 +19,6 @@ TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
-
-SPEC_VERSION = "1.0.2"
 
 
 class Invocation:
@@ -89,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(options: Values, rest: list[str], log: Log) -> int:
     if options.flag("version"):
-        print(f"rune version {__version__}\nspec: {SPEC_VERSION}")
+        _print_version()
         return 0
     if options.flag("help") or not rest or rest[0] == "help":
         print(_help(), end="")
@@ -108,6 +106,18 @@ def _run(options: Values, rest: list[str], log: Log) -> int:
     module = __import__(f"inclavare.cli.{command.name}_command", fromlist=["run"])
     invocation = Invocation(values, arguments, os.path.abspath(root), log, platform, manager, rootless=rootless)
     return int(module.run(invocation))
+
+
+def _print_version() -> None:
+    """Print it in runc's lines, which engines read. The commit is known of what `make install` installed."""
+    from inclavare.linux.files import read_file  # noqa: PLC0415  # not needed by others
+    from inclavare.oci.state import SPEC_VERSION  # noqa: PLC0415  # not needed by others
+
+    try:
+        commit = f"commit: {read_file(installed('_native/commit')).decode().strip()}\n"
+    except OSError:
+        commit = ""
+    print(f"rune version {__version__}\n{commit}spec: {SPEC_VERSION}")
 
 
 def _is_rootless(options: Values) -> bool:

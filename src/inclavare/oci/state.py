@@ -6,7 +6,7 @@ its standard input (runtime-spec: runtime.md "State"). Hot path.
 
 from __future__ import annotations
 
-SPEC_VERSION = "1.0.2"  # the version of the runtime-spec that our documents name
+SPEC_VERSION = "1.3.0"  # the version of the runtime-spec that our documents name
 STATUSES = ("creating", "created", "running", "paused", "stopped")
 
 

@@ -16,7 +16,7 @@ def test_the_state_is_printed_as_runc_prints_it() -> None:
     )
     assert dumps(document, "  ") == (
         "{\n"
-        '  "ociVersion": "1.0.2",\n'
+        '  "ociVersion": "1.3.0",\n'
         '  "id": "c1",\n'
         '  "pid": 42,\n'
         '  "status": "running",\n'
@@ -56,7 +56,7 @@ def test_an_enclave_container_says_so() -> None:
 
 def test_a_hook_gets_the_state_of_the_specification() -> None:
     assert hook_state(container_id="c1", pid=7, status="creating", bundle="/b", annotations={"a": "1"}) == {
-        "ociVersion": "1.0.2",
+        "ociVersion": "1.3.0",
         "id": "c1",
         "status": "creating",
         "pid": 7,

@@ -31,7 +31,7 @@ def test_the_skeleton_template_configures_the_enclave() -> None:
 
 
 def test_the_template_is_indented_with_tabs() -> None:
-    assert dumps(template(), "\t").startswith('{\n\t"ociVersion": "1.0.2",\n\t"process": {\n\t\t"terminal": true,')
+    assert dumps(template(), "\t").startswith('{\n\t"ociVersion": "1.3.0",\n\t"process": {\n\t\t"terminal": true,')
 
 
 def test_another_enclave_is_refused_with_the_known_ones() -> None:
