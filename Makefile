@@ -4,6 +4,7 @@
 # make check        formatters, linters and type checker, then all tests
 # make unit         the tests that need neither root nor a daemon
 # make test-vm      the tests of containers in virtual machines with systemd and control groups v2, v1
+# make fuzz         a million broken inputs for every reader of quotes, certificates, collateral, images and requests
 # make install      into PREFIX (default /usr/local), below DESTDIR; make uninstall takes it away again
 # make bench        rune beside runc and crun on this machine
 # make soak         what CYCLES containers in turn, CROWD at once and KILLS of rune leave behind (docs/reliability.md)
@@ -152,6 +153,10 @@ demo: deps-build
 	@$(MAKE) -s all >/dev/null
 	@demo/run.sh
 
+# FUZZ_ARGUMENTS go to tools/fuzz.py: --count 100000000 quote, for example.
+fuzz: $(VENV)/tools
+	$(VENV)/bin/python -W error tools/fuzz.py $(FUZZ_ARGUMENTS)
+
 bench: deps-bench
 	@$(MAKE) -s all
 	@$(PYTHON) bench/compare.py
@@ -218,4 +223,4 @@ clean:
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: all native-test deps deps-build deps-test deps-vm deps-bench check test test-vm unit lint lint-format lint-ruff lint-mypy lint-rooms
-.PHONY: lint-c format demo bench soak install uninstall clean
+.PHONY: lint-c format demo fuzz bench soak install uninstall clean

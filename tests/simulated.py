@@ -137,7 +137,7 @@ def make(recipe: Recipe | None = None) -> Made:
         recipe.platform_ca,
         recipe.ca_may_sign,
         recipe.critical,
-        _extension(recipe.components, recipe.pcesvn, recipe.pceid, recipe.fmspc, recipe.sgx_type, recipe.platform_ca),
+        extension(recipe),
     )
     root, ca, pck, tcb_signing = (_pem(authority[number]) for number in (ROOT, CA, PCK, TCB_SIGNING))
     tcb_info = json.dumps(_tcb_info(recipe), separators=(",", ":"))
@@ -242,12 +242,12 @@ def _qe_identity(recipe: Recipe) -> dict[str, object]:
 
 @cache
 def _authority(
-    name: str, pck_name: str, platform_ca: bool, ca_may_sign: bool, critical: str, extension: bytes
+    name: str, pck_name: str, platform_ca: bool, ca_may_sign: bool, critical: str, sgx: bytes
 ) -> dict[int, x509.Certificate]:
     ca_name = f"{name} PCK {'Platform' if platform_ca else 'Processor'} CA"
     root = _certificate(ROOT, f"{name} Root CA", None, years=30)
     ca = _certificate(CA, ca_name, root, years=15, is_ca=ca_may_sign)
-    pck = _certificate(PCK, f"{name} {pck_name}", ca, issuer_key=CA, sgx=extension, critical=critical)
+    pck = _certificate(PCK, f"{name} {pck_name}", ca, issuer_key=CA, sgx=sgx, critical=critical)
     return {ROOT: root, CA: ca, PCK: pck, TCB_SIGNING: _certificate(TCB_SIGNING, f"{name} TCB Signing", root)}
 
 
@@ -343,19 +343,18 @@ def _number(value: int, tag: int = 2) -> bytes:
     return _tlv(tag, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
-def _extension(
-    components: tuple[int, ...], pcesvn: int, pceid: str, fmspc: str, sgx_type: int, platform_ca: bool
-) -> bytes:
-    svns = b"".join(_entry((2, index), _number(svn)) for index, svn in enumerate(components, 1))
-    tcb = svns + _entry((2, 17), _number(pcesvn)) + _entry((2, 18), _tlv(4, bytes(components)))
+def extension(recipe: Recipe) -> bytes:
+    """Return the SGX extension of the PCK certificate."""
+    svns = b"".join(_entry((2, index), _number(svn)) for index, svn in enumerate(recipe.components, 1))
+    tcb = svns + _entry((2, 17), _number(recipe.pcesvn)) + _entry((2, 18), _tlv(4, bytes(recipe.components)))
     entries = [
         _entry((1,), _tlv(4, b"p" * 16)),
         _entry((2,), _tlv(0x30, tcb)),
-        _entry((3,), _tlv(4, bytes.fromhex(pceid))),
-        _entry((4,), _tlv(4, bytes.fromhex(fmspc))),
-        _entry((5,), _number(sgx_type, 10)),
+        _entry((3,), _tlv(4, bytes.fromhex(recipe.pceid))),
+        _entry((4,), _tlv(4, bytes.fromhex(recipe.fmspc))),
+        _entry((5,), _number(recipe.sgx_type, 10)),
     ]
-    if platform_ca:
+    if recipe.platform_ca:
         flags = b"".join(_entry((7, index), _tlv(1, b"\xff")) for index in (1, 2, 3))
         entries += [_entry((6,), _tlv(4, b"i" * 16)), _entry((7,), _tlv(0x30, flags))]
     return _tlv(0x30, b"".join(entries))

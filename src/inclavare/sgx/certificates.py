@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import binascii
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -196,7 +197,12 @@ def _guarded(parse: Callable[[bytes], _Value], data: bytes, path: str, expected:
 
 @lru_cache(maxsize=64)
 def _certificate(der: bytes) -> Certificate:
-    parsed = x509.load_der_x509_certificate(der)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd names and numbers, which compare as others do
+        return _read_certificate(x509.load_der_x509_certificate(der), der)
+
+
+def _read_certificate(parsed: x509.Certificate, der: bytes) -> Certificate:
     key = parsed.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise AttestationError("", "expected a key on P-256")
@@ -233,7 +239,12 @@ def _certificate(der: bytes) -> Certificate:
 
 @lru_cache(maxsize=16)
 def _crl(der: bytes) -> Crl:
-    parsed = x509.load_der_x509_crl(der)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _read_crl(x509.load_der_x509_crl(der), der)
+
+
+def _read_crl(parsed: x509.CertificateRevocationList, der: bytes) -> Crl:
     _require_ecdsa(parsed.signature_algorithm_oid)
     for extension in parsed.extensions:
         if extension.critical:
