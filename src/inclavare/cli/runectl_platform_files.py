@@ -16,6 +16,8 @@ from inclavare.sgx.softkeys import SoftKeys
 from inclavare.sgx.softquote import Certified, SoftPlatform, p256_key
 
 _CHAIN_SIZE_MAX = 1 << 16
+_CHAIN_HINT = "It is the PEM chain of the PCK that this seed makes, the PCK's certificate first. Without it: no quotes."
+_SEED_HINT = "Make one, as root: (umask 077; mkdir -p DIR && head -c 32 /dev/urandom >DIR/seed)"
 
 
 def read_platform(directory: str) -> SoftPlatform:
@@ -33,10 +35,10 @@ def read_platform(directory: str) -> SoftPlatform:
     try:
         leaf = x509.load_pem_x509_certificate(chain)
     except ValueError as error:
-        raise EnclaveError(f"{path} does not begin with a certificate: {error}", "runectl platform init") from error
+        raise EnclaveError(f"{path} does not begin with a certificate: {error}", _CHAIN_HINT) from error
     point = (Encoding.X962, PublicFormat.UncompressedPoint)
     if leaf.public_key().public_bytes(*point) != pck.public_key().public_bytes(*point):
-        raise EnclaveError(f"{path} is not for the seed beside it", "runectl platform init")
+        raise EnclaveError(f"{path} is not for the seed beside it", _CHAIN_HINT)
     return SoftPlatform(keys, Certified(pck, chain))
 
 
@@ -47,8 +49,6 @@ def _read_seed(path: str) -> bytes:
                 raise EnclaveError(f"{path} can be read by others than its owner", f"chmod 600 {path}")
             return file.read(64)
     except FileNotFoundError as error:
-        raise HostError(
-            f"there is no software platform: {path} is missing", "runectl platform init, as root"
-        ) from error
+        raise HostError(f"there is no software platform: {path} is missing", _SEED_HINT) from error
     except OSError as error:
         raise HostError(f"cannot read {path}: {error.strerror}", "The seed is for root only.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 from inclavare.doctor.attestation import examine_attestation
@@ -15,6 +16,7 @@ from inclavare.enclave import hostconfig
 from inclavare.errors import EnclaveError
 
 SEED = "/var/lib/inclavare/platform/seed"
+CERTIFICATE = "/var/lib/inclavare/platform/pck.pem"
 
 _AREA = "enclaves"
 
@@ -32,7 +34,7 @@ def examine(host: Host, platform: str = "", cpuid: Cpuid | None = None) -> list[
     findings += examine_cpu(host, sgx)
     findings += examine_devices(host, needed=not emulation)
     if emulation:
-        findings.append(_seed(host))
+        findings += [_seed(host), *_certificate(host)]
     findings += examine_attestation(host, emulation=emulation)
     return findings + examine_engines(host)
 
@@ -62,8 +64,14 @@ def _seed(host: Host) -> Finding:
             "seed of the software platform",
             "note",
             "none, or not for this user: each container gets its own, and reports mean nothing outside",
-            "runectl platform init, as root",
+            "As root: (umask 077; mkdir -p {0} && head -c 32 /dev/urandom >{0}/seed)".format(os.path.dirname(SEED)),
         )
     if stat.S_IMODE(status.st_mode) & 0o077:
         return Finding(_AREA, "seed of the software platform", "warning", "others can read it", f"chmod 600 {SEED}")
     return Finding(_AREA, "seed of the software platform", "ok", SEED)
+
+
+def _certificate(host: Host) -> list[Finding]:
+    if host.status(SEED) is None or host.status(CERTIFICATE) is not None:
+        return []
+    return [Finding(_AREA, "certificate of the software platform", "note", f"no {CERTIFICATE}: no quotes")]

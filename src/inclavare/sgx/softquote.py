@@ -91,7 +91,7 @@ class SoftPlatform:
 
     def _require_certified(self) -> Certified:
         if self._certified is None:
-            raise NoCertificateError("the software platform has no PCK certificate", "runectl platform init")
+            raise NoCertificateError("the software platform has no PCK certificate", "It is pck.pem, beside the seed.")
         return self._certified
 
     def _quote(self, body: ReportBody) -> bytes:

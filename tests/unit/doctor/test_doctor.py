@@ -148,6 +148,14 @@ def test_the_seed_is_for_nobody_else(host: HostTree) -> None:
     assert host.finding(subject, *EMULATED)["state"] == "ok"
 
 
+def test_a_platform_without_a_certificate_gives_no_quotes(host: HostTree) -> None:
+    host.write("var/lib/inclavare/platform/seed", "x" * 32)
+    subject = "certificate of the software platform"
+    assert "no quotes" in host.finding(subject, *EMULATED)["found"]
+    host.write("var/lib/inclavare/platform/pck.pem", "")
+    assert subject not in {entry["subject"] for entry in host.doctor(*EMULATED)[1]["findings"]}
+
+
 def test_a_file_in_the_place_of_a_device_is_no_device(host: HostTree) -> None:
     host.write("dev/sgx_enclave", "")
     assert host.finding("/dev/sgx_enclave")["found"] == "no device node"
