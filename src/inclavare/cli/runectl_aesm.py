@@ -22,7 +22,7 @@ def add_aesm_options(parser: argparse.ArgumentParser) -> None:
         "--socket", metavar="PATH", help="the daemon's socket (default /var/run/aesmd/aesm.socket, then the legacy one)"
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, default=30.0, help="of each request as a whole (default 30)"
+        "--timeout", metavar="SECONDS", type=seconds, default=30.0, help="of each request as a whole (default 30)"
     )
     parser.add_argument(
         "--verbose", action="store_true", default=argparse.SUPPRESS, help="print the fields of what is read and got"
@@ -90,8 +90,9 @@ def plain(record: Record) -> dict[str, object]:
     }
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 86400:
+def seconds(text: str) -> float:
+    """Return the seconds, up to a day, that `text` writes. Raises ValueError, which argparse reports."""
+    number = float(text)
+    if not 0 < number <= 86400:
         raise ValueError(text)
-    return seconds
+    return number

@@ -170,7 +170,7 @@ def test_a_token_is_told_to_programs(start: Start, runectl: Run) -> None:
         (["gen-quote", "--report", "report.bin", "--spid", "ab"], 2, "Spid must be 32-character long"),
         (["gen-quote", "--report", "report.bin", "--linkable", "--quote-type", "ecdsa"], 2, "contradict each other"),
         (["gen-qe-target-info", "--quote-type", "x"], 2, "Unsupport quote type: x"),
-        (["gen-qe-target-info", "--timeout", "0"], 2, "invalid _seconds value: '0'"),
+        (["gen-qe-target-info", "--timeout", "0"], 2, "invalid seconds value: '0'"),
     ],
 )
 @pytest.mark.usefixtures("start")
