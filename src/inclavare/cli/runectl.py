@@ -26,6 +26,7 @@ COMMANDS = (
     "verify-quote",
     "doctor",
     "aesmd",
+    "platform",
 )
 
 

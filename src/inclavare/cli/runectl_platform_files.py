@@ -22,7 +22,7 @@ _SEED_HINT = "Make one, as root: (umask 077; mkdir -p DIR && head -c 32 /dev/ura
 
 def read_platform(directory: str) -> SoftPlatform:
     """Return the platform in `directory`. Raises HostError and EnclaveError for what is missing or damaged."""
-    keys = SoftKeys(_read_seed(os.path.join(directory, "seed")))
+    keys = SoftKeys(read_seed(os.path.join(directory, "seed")))
     path = os.path.join(directory, "pck.pem")
     try:
         with open(path, "rb") as file:
@@ -42,7 +42,8 @@ def read_platform(directory: str) -> SoftPlatform:
     return SoftPlatform(keys, Certified(pck, chain))
 
 
-def _read_seed(path: str) -> bytes:
+def read_seed(path: str) -> bytes:
+    """Return the seed in the file `path`. Raises HostError, and EnclaveError when others may read it."""
     try:
         with open(path, "rb", buffering=0) as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:

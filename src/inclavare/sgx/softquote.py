@@ -109,12 +109,12 @@ class SoftPlatform:
             attestation_key,
             QEReportCertification(
                 ReportBody.from_bytes(qe_body),
-                _signature(certified.key, qe_body),
+                raw_signature(certified.key, qe_body),
                 _AUTH_DATA,
                 CertificationData(CERT_PCK_CHAIN, certified.chain),
             ),
         )
-        return encode_quote(replace(unsigned, signature=_signature(self._attestation_key, unsigned.signed())))
+        return encode_quote(replace(unsigned, signature=raw_signature(self._attestation_key, unsigned.signed())))
 
 
 def p256_key(secret: bytes) -> ec.EllipticCurvePrivateKey:
@@ -129,6 +129,7 @@ def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
     return numbers.x.to_bytes(_NUMBER_SIZE, "big") + numbers.y.to_bytes(_NUMBER_SIZE, "big")
 
 
-def _signature(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+def raw_signature(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+    """Return the ECDSA signature (SHA-256) as quotes and collateral have it: r and s, 64 bytes."""
     r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return r.to_bytes(_NUMBER_SIZE, "big") + s.to_bytes(_NUMBER_SIZE, "big")
