@@ -16,7 +16,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
@@ -264,7 +264,7 @@ def _certificate(
 ) -> x509.Certificate:
     public = key(number).public_key()
     is_ca = is_ca and number in {ROOT, CA, OTHER_ROOT}
-    subject = _name(common_name)
+    subject = name_of(common_name)
     start = datetime.fromtimestamp(NOW - 60 * _DAY, UTC)
     usage = {
         name: is_ca if name in {"key_cert_sign", "crl_sign"} else name in {"digital_signature", "content_commitment"}
@@ -318,9 +318,24 @@ def _crl(
     return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
-def _name(common_name: str) -> x509.Name:
+def name_of(common_name: str) -> x509.Name:
     attributes = ((NameOID.COMMON_NAME, common_name), (NameOID.ORGANIZATION_NAME, "Sim"), (NameOID.COUNTRY_NAME, "US"))
     return x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
+
+
+def rsa_certificate(common_name: str, private: rsa.RSAPrivateKey) -> x509.Certificate:
+    """Return a certificate of an authority with an RSA key, signed by itself."""
+    start = datetime.fromtimestamp(NOW - 60 * _DAY, UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name_of(common_name))
+        .issuer_name(name_of(common_name))
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=3650))
+        .sign(private, hashes.SHA256())
+    )
 
 
 def _pem(certificate: x509.Certificate) -> str:

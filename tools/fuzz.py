@@ -28,7 +28,7 @@ sys.path.insert(0, str(CHECKOUT / "src"))
 
 from inclavare.aesm import codec, messages  # noqa: E402
 from inclavare.errors import InclavareError  # noqa: E402
-from inclavare.sgx import collateral, pck, quote, sgxs, sigstruct, strict_json, tcb  # noqa: E402
+from inclavare.sgx import collateral, ias, pck, quote, sgxs, sigstruct, strict_json, tcb  # noqa: E402
 from inclavare.sgx.arch import Sigstruct  # noqa: E402
 from inclavare.sgx.certificates import parse_certificate, parse_chain, parse_crl  # noqa: E402
 from inclavare.sgx.layout import read_flat  # noqa: E402
@@ -109,6 +109,10 @@ def _verify_collateral(data: bytes) -> None:
         raise AssertionError(f"changed collateral gives {verdict.status}")
 
 
+def _ias_report(data: bytes) -> None:
+    ias.check_ias_report(*ias.split_response(data), 1580382099)
+
+
 def _sigstruct(data: bytes) -> None:
     sigstruct.verify(Sigstruct.from_bytes(data))
 
@@ -163,6 +167,7 @@ TARGETS = {
     "collateral": Target(2, lambda: [SET.read_bytes(), SECOND.read_bytes()], collateral.parse_collateral),
     "verify-quote": Target(2, lambda: [_QUOTE], _verify_quote),
     "verify-collateral": Target(1, lambda: [SET.read_bytes()], _verify_collateral),
+    "ias-report": Target(1, lambda: [(ATTESTATION / "ias/response.http").read_bytes()], _ias_report),
     "sigstruct": Target(
         2, lambda: [path.read_bytes() for path in sorted((VECTORS / "sigstruct").glob("*s*g*"))], _sigstruct
     ),

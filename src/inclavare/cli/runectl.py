@@ -24,6 +24,7 @@ COMMANDS = (
     "gen-qe-target-info",
     "gen-quote",
     "verify-quote",
+    "verify-ias-report",
     "doctor",
     "aesmd",
     "platform",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from inclavare.cli.runectl_files import print_json, print_labelled, read_file
+from inclavare.cli.runectl_times import unix_time
 from inclavare.errors import AttestationError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     # The library loads cryptography; --help and other commands do without.
     from inclavare.sgx.verification import verify  # noqa: PLC0415
 
-    now = int(time.time()) if arguments.at is None else _time(arguments.at)
+    now = int(time.time()) if arguments.at is None else unix_time("--at", arguments.at)
     policy = _policy(arguments)
     quote = read_file(arguments.quote)
     verdict = verify(quote, read_file(arguments.collateral), now, policy)
@@ -133,18 +133,6 @@ def _hex(option: str, text: str) -> bytes:
     if match is None:
         raise UsageError(f"{option}: expected hexadecimal digits, found {text}")
     return bytes.fromhex(match[1])
-
-
-def _time(text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) < 16:
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return int(moment.timestamp())
-    except (ValueError, OverflowError):
-        pass
-    raise UsageError(f"--at: expected unix seconds or RFC 3339, as in 2025-06-19T10:56:11Z, found {text}")
 
 
 def _print(verdict: Verdict) -> None:

@@ -36,7 +36,7 @@ _Value = TypeVar("_Value")
 _PEM = re.compile(rb"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
 _PEM_CRL = re.compile(rb"\s*-----BEGIN X509 CRL-----([A-Za-z0-9+/=\s]+)-----END X509 CRL-----\s*\Z")
 # What the cryptography package raises for malformed input, as its parts are looked at.
-_MALFORMED = (
+MALFORMED = (
     ValueError,
     TypeError,
     OverflowError,
@@ -107,10 +107,16 @@ def parse_chain(data: bytes, path: str) -> tuple[Certificate, ...]:
 
     Raises AttestationError under `path`.
     """
+    parts = split_pem(data, path)
+    return tuple(parse_certificate(der, f"{path}[{index}]") for index, der in enumerate(parts))
+
+
+def split_pem(data: bytes, path: str) -> list[bytes]:
+    """Return the DER of the certificates in `data`, as `parse_chain` reads them."""
     data = data.rstrip(b"\0")
     if len(data) > _MAX_CERTIFICATES * _MAX_CERTIFICATE_SIZE:
         raise AttestationError(path, f"expected PEM certificates, found {len(data)} bytes")
-    certificates: list[Certificate] = []
+    certificates: list[bytes] = []
     offset = 0
     while offset < len(data):
         match = _PEM.match(data, offset)
@@ -118,11 +124,11 @@ def parse_chain(data: bytes, path: str) -> tuple[Certificate, ...]:
             raise AttestationError(
                 path, f"at offset {offset}: expected at most {_MAX_CERTIFICATES} certificates in PEM and no more"
             )
-        certificates.append(parse_certificate(_base64(match[1], path), f"{path}[{len(certificates)}]"))
+        certificates.append(_base64(match[1], path))
         offset = match.end()
     if not certificates:
         raise AttestationError(path, "expected certificates in PEM, found none")
-    return tuple(certificates)
+    return certificates
 
 
 def parse_certificate(der: bytes, path: str) -> Certificate:
@@ -191,7 +197,7 @@ def _guarded(parse: Callable[[bytes], _Value], data: bytes, path: str, expected:
         return parse(data)
     except AttestationError as error:
         raise AttestationError(path, error.message) from error
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise AttestationError(path, f"expected {expected}: {error}") from error
 
 
@@ -225,8 +231,8 @@ def _read_certificate(parsed: x509.Certificate, der: bytes) -> Certificate:
         subject=parsed.subject,
         issuer=parsed.issuer,
         serial=parsed.serial_number,
-        not_before=_unix(parsed, "not_valid_before"),
-        not_after=_unix(parsed, "not_valid_after"),
+        not_before=unix_time(parsed, "not_valid_before"),
+        not_after=unix_time(parsed, "not_valid_after"),
         key=numbers.x.to_bytes(_NUMBER_SIZE, "big") + numbers.y.to_bytes(_NUMBER_SIZE, "big"),
         signs_certificates=is_ca and usage is not None and usage.key_cert_sign,
         signs_crls=is_ca and usage is not None and usage.crl_sign,
@@ -252,8 +258,8 @@ def _read_crl(parsed: x509.CertificateRevocationList, der: bytes) -> Crl:
     return Crl(
         der=der,
         issuer=parsed.issuer,
-        this_update=_unix(parsed, "last_update"),
-        next_update=_unix(parsed, "next_update"),
+        this_update=unix_time(parsed, "last_update"),
+        next_update=unix_time(parsed, "next_update"),
         revoked=frozenset(entry.serial_number for entry in parsed),
         _tbs=parsed.tbs_certlist_bytes,
         _signature=parsed.signature,
@@ -265,8 +271,8 @@ def _require_ecdsa(oid: x509.ObjectIdentifier) -> None:
         raise AttestationError("", f"expected a signature by ECDSA with SHA-256, found algorithm {oid.dotted_string}")
 
 
-def _unix(parsed: x509.Certificate | x509.CertificateRevocationList, name: str) -> int:
-    """Return a time; cryptography 42 began to call it `name_utc`, and says that the old names will go."""
+def unix_time(parsed: x509.Certificate | x509.CertificateRevocationList, name: str) -> int:
+    """Return a time in unix seconds; cryptography 42 began to call it `name_utc`, and says that `name` will go."""
     if hasattr(parsed, f"{name}_utc"):
         time = getattr(parsed, f"{name}_utc")
     else:
