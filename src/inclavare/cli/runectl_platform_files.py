@@ -17,7 +17,7 @@ from inclavare.sgx.softquote import Certified, SoftPlatform, p256_key
 
 _CHAIN_SIZE_MAX = 1 << 16
 _CHAIN_HINT = "It is the PEM chain of the PCK that this seed makes, the PCK's certificate first. Without it: no quotes."
-_SEED_HINT = "Make one, as root: (umask 077; mkdir -p DIR && head -c 32 /dev/urandom >DIR/seed)"
+_SEED_HINT = "runectl platform init, as root"
 
 
 def read_platform(directory: str) -> SoftPlatform:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 
 from inclavare.doctor.attestation import examine_attestation
@@ -64,7 +63,7 @@ def _seed(host: Host) -> Finding:
             "seed of the software platform",
             "note",
             "none, or not for this user: each container gets its own, and reports mean nothing outside",
-            "As root: (umask 077; mkdir -p {0} && head -c 32 /dev/urandom >{0}/seed)".format(os.path.dirname(SEED)),
+            "runectl platform init, as root",
         )
     if stat.S_IMODE(status.st_mode) & 0o077:
         return Finding(_AREA, "seed of the software platform", "warning", "others can read it", f"chmod 600 {SEED}")
