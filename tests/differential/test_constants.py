@@ -79,7 +79,7 @@ def _wanted() -> dict[str, tuple[str, int]]:
         for name, value in table.items():
             wanted[name] = (SPELLING.get(name, name), value)
     for name, value in seccomp.RETURNS.items():
-        wanted[name] = (name.replace("SCMP_ACT", "SECCOMP_RET"), value)
+        wanted[name] = (name.replace("SCMP_ACT", "SECCOMP_RET").replace("RET_NOTIFY", "RET_USER_NOTIF"), value)
     for name, value in seccomp.FLAGS.items():
         wanted[name] = (name, value)
     for by, names in seccomp.MULTIPLEXED.items():
