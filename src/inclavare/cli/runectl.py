@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from typing import NoReturn
 
 from inclavare import __version__
 from inclavare.errors import InclavareError, UsageError
 
-# Each is `add_parser` and `run` of a module runectl_NAME.
-COMMANDS = (
-    "measure",
-    "sign",
-    "inspect",
-    "keygen",
-    "gen-token",
-    "gen-qe-target-info",
-    "gen-quote",
-    "verify-quote",
-    "verify-ias-report",
-    "doctor",
-    "aesmd",
-    "platform",
-)
+# Each is `add_parser` and `run` of a module runectl_NAME; what it does, which that module says, too.
+COMMANDS = {
+    "measure": "print the MRENCLAVE of an image",
+    "sign": "sign an image",
+    "inspect": "show an image or a SIGSTRUCT, and verify it",
+    "keygen": "make a signing key for development",
+    "gen-token": "get a launch token from AESM",
+    "gen-qe-target-info": "get the quoting enclave's target info from AESM",
+    "gen-quote": "get the quote of a report from AESM",
+    "verify-quote": "verify a quote, and compare it with what you accept",
+    "verify-ias-report": "verify a report of Intel's attestation service for EPID, which is no more",
+    "doctor": "say what this host can do, and what it lacks",
+    "aesmd": "serve tokens and quotes of the software platform",
+    "platform": "make, show and renew the software platform of this host",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         words = sys.argv[1:] if argv is None else argv
         # Loading all commands takes longer than most of them: a command line that names one gets only that.
         named = next((word for word in words if word != "--verbose"), "")
-        arguments = parser((named,) if named in COMMANDS else COMMANDS).parse_args(words)
+        arguments = parser([named] if named in COMMANDS else []).parse_args(words)
         run = arguments.run
         code: int = run(arguments)
     except SystemExit as exit_:  # --help and --version have printed
@@ -56,14 +57,17 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def parser(names: tuple[str, ...] = COMMANDS) -> argparse.ArgumentParser:
-    """Return the parser of runectl with the commands `names`."""
+def parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of runectl. It knows the commands `names`; of the others it can only list what they do."""
     whole = _Parser(prog="runectl", description="Measure, sign, inspect and attest SGX enclaves.", allow_abbrev=False)
     whole.add_argument("--version", action="version", version=f"runectl version {__version__}")
     whole.add_argument("--verbose", action="store_true", help="of gen-*: print the fields of what is read and got")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in names:
-        import_module(f"inclavare.cli.runectl_{name.replace('-', '_')}").add_parser(commands)
+    for name, text in COMMANDS.items():
+        if name in names:
+            import_module(f"inclavare.cli.runectl_{name.replace('-', '_')}").add_parser(commands)
+        elif not names:
+            commands.add_parser(name, help=text)
     return whole
 
 

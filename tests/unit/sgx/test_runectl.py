@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import inclavare
-from inclavare.cli.runectl import COMMANDS, main
+from inclavare.cli.runectl import COMMANDS, main, parser
 from inclavare.sgx.arch import Sigstruct
 from inclavare.sgx.measure import image_steps, mrenclave, mrsigner
 from inclavare.sgx.sgxs import write_sgxs
@@ -273,6 +274,14 @@ def test_every_command_has_a_module_and_every_module_with_a_parser_a_command() -
         path.stem.removeprefix("runectl_").replace("_", "-") for path in modules if "def add_parser" in path.read_text()
     }
     assert names == set(COMMANDS)
+
+
+def test_the_list_of_commands_says_what_each_says_itself() -> None:
+    def listed(whole: argparse.ArgumentParser) -> dict[str, str | None]:
+        (commands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
+        return {choice.dest: choice.help for choice in commands._choices_actions}
+
+    assert listed(parser()) == listed(parser([])) == COMMANDS
 
 
 def test_a_command_that_only_measures_loads_no_other() -> None:
