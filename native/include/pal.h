@@ -54,6 +54,7 @@ struct pal_exec_args {
 enum {
     PAL_TARGET_INFO_SIZE = 512,
     PAL_REPORT_SIZE = 432,
+    PAL_REPORT_DATA_SIZE = 64,
     PAL_KILL_ALL = -1, /* pid of pal_kill: every process of the enclave */
 };
 
@@ -71,6 +72,8 @@ int pal_exec(char *path, char *argv[], struct pal_stdio_fds *stdio, int *exit_co
 int pal_init(const struct pal_attr_v1 *attr);
 #elif PAL_VERSION == 3
 int pal_init(struct pal_attr_v3 *attr);
+/* target_info_len may be 512 + 64: then what the report says (REPORTDATA) stands behind the target info. A runtime that
+ * cannot bind data refuses that length, as those do that were built before there was report data. */
 int pal_get_local_report(void *target_info, int target_info_len, void *report, int *report_len);
 #else
 #error "PAL_VERSION must be 1, 2 or 3"

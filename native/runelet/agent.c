@@ -252,7 +252,7 @@ static void execute(struct connection *connection, struct request *request) {
 static void attest(struct connection *connection, struct request *request) {
     struct sentence why = {""};
     unsigned char report[512] __attribute__((aligned(512)));
-    int result = host_report(connection->host, request->target_info, report, &why);
+    int result = host_report(connection->host, request->target_info, request->target_info_size, report, &why);
     answer(connection, REQUEST_ATTEST, result < 0, why.text, result < 0 ? NULL : report);
 }
 

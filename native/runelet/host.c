@@ -161,14 +161,14 @@ int host_destroy(struct host *host, struct sentence *why) {
     return result < 0 ? refuse(why, "pal_destroy", result) : 0;
 }
 
-int host_report(struct host *host, void *target_info, void *report, struct sentence *why) {
+int host_report(struct host *host, void *target_info, int target_info_size, void *report, struct sentence *why) {
     if (!host->get_local_report) {
         say(why, "%s has pal api version %d and no pal_get_local_report: it cannot attest", host->path, host->version);
         return -ENOSYS;
     }
     int size = PAL_REPORT_SIZE;
     errno = 0;
-    int result = host->get_local_report(target_info, PAL_TARGET_INFO_SIZE, report, &size);
+    int result = host->get_local_report(target_info, target_info_size, report, &size);
     if (result)
         return refuse(why, "pal_get_local_report", result);
     if (size == PAL_REPORT_SIZE)

@@ -52,7 +52,8 @@ int host_kill(struct host *host, int pid, int sig);
 /* No call but this one may be under way that needs what pal_init made; a pal_kill is waited for. */
 int host_destroy(struct host *host, struct sentence *why);
 
-/* A report of the enclave for target_info (PAL_TARGET_INFO_SIZE bytes) into report (PAL_REPORT_SIZE bytes). */
-int host_report(struct host *host, void *target_info, void *report, struct sentence *why);
+/* A report of the enclave for target_info (PAL_TARGET_INFO_SIZE bytes, and PAL_REPORT_DATA_SIZE of report data behind
+ * them if size says so) into report (PAL_REPORT_SIZE bytes). */
+int host_report(struct host *host, void *target_info, int size, void *report, struct sentence *why);
 
 #endif

@@ -132,21 +132,33 @@ static int parse_kill(struct request *request, struct reader in, const char **pr
 }
 
 static int parse_attest(struct request *request, struct reader in, const char **problem) {
-    struct field field;
+    struct field field, target_info = {0}, report_data = {0};
     int result;
     while ((result = read_field(&in, &field)) > 0)
-        if (field.number == 5 && field.type == BYTES && field.value == PAL_TARGET_INFO_SIZE) {
-            if (!request->target_info)
-                request->target_info = aligned_alloc(PAL_TARGET_INFO_SIZE, PAL_TARGET_INFO_SIZE);
-            if (!request->target_info)
-                return -ENOMEM;
-            memcpy(request->target_info, field.bytes, PAL_TARGET_INFO_SIZE);
-        }
-    if (result == 0 && !request->target_info) {
+        if (field.number == 5 && field.type == BYTES)
+            target_info = field;
+        else if (field.number == 6 && field.type == BYTES)
+            report_data = field;
+    if (result < 0)
+        return result;
+    if (target_info.value != PAL_TARGET_INFO_SIZE) {
         *problem = "the request has no target info of 512 bytes";
-        result = -EPROTO;
+        return -EPROTO;
     }
-    return result;
+    if (report_data.bytes && report_data.value != PAL_REPORT_DATA_SIZE) {
+        *problem = "the request has report data of another size than 64 bytes";
+        return -EPROTO;
+    }
+    request->target_info = aligned_alloc(PAL_TARGET_INFO_SIZE, 2 * PAL_TARGET_INFO_SIZE);
+    if (!request->target_info)
+        return -ENOMEM;
+    memcpy(request->target_info, target_info.bytes, PAL_TARGET_INFO_SIZE);
+    request->target_info_size = PAL_TARGET_INFO_SIZE;
+    if (report_data.bytes) {
+        memcpy(request->target_info + PAL_TARGET_INFO_SIZE, report_data.bytes, PAL_REPORT_DATA_SIZE);
+        request->target_info_size += PAL_REPORT_DATA_SIZE;
+    }
+    return 0;
 }
 
 int request_parse(struct request *request, const unsigned char *message, size_t size, const char **problem) {

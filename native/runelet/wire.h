@@ -25,7 +25,8 @@ struct request {
     struct words argv;      /* of execute */
     struct words env;
     int sig;                    /* of kill */
-    unsigned char *target_info; /* of attest; 512 bytes, aligned as EREPORT wants it */
+    unsigned char *target_info; /* of attest; 512 bytes, aligned as EREPORT wants it, and room for report data behind */
+    int target_info_size;       /* with report data, if there is some */
 };
 
 /* Reads a message. Returns 0; or -EPROTO or -ENOMEM, and points problem to a sentence. To be freed in any case. */

@@ -239,12 +239,14 @@ int enclave_greet(struct enclave *enclave, char *greeting, size_t size) {
     return result;
 }
 
-int enclave_report(struct enclave *enclave, const void *target_info, void *report) {
+int enclave_report(struct enclave *enclave, const void *target_info, const void *report_data, void *report) {
     /* The enclave wants aligned memory, and the caller's may be anywhere. */
     _Alignas(8) uint8_t target[PAL_TARGET_INFO_SIZE];
     _Alignas(8) uint8_t data[SGX_REPORTDATA_SIZE] = {0};
     _Alignas(8) uint8_t made[PAL_REPORT_SIZE];
     memcpy(target, target_info, sizeof target);
+    if (report_data)
+        memcpy(data, report_data, sizeof data);
     struct ecall call = {.number = ECALL_REPORT, .argument = {(uint64_t)target, (uint64_t)data, (uint64_t)made}};
     int result = call_enclave(enclave, &call);
     if (result == 0)

@@ -33,8 +33,8 @@ int enclave_load(struct enclave *enclave, bool debug);
 /* Has the enclave write its greeting: a string of at most size bytes, end included. */
 int enclave_greet(struct enclave *enclave, char *greeting, size_t size);
 
-/* Has the enclave make a REPORT (432 bytes) for target_info (512 bytes), with 64 zero bytes as report data. */
-int enclave_report(struct enclave *enclave, const void *target_info, void *report);
+/* Has the enclave make a REPORT (432 bytes) for target_info (512 bytes), with report data (64 bytes; NULL: zeros). */
+int enclave_report(struct enclave *enclave, const void *target_info, const void *report_data, void *report);
 
 /* Unmaps and closes it. */
 void enclave_unload(struct enclave *enclave);

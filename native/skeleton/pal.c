@@ -125,14 +125,19 @@ int pal_kill(int pid, int sig) {
 int pal_get_local_report(void *target_info, int target_info_len, void *report, int *report_len) {
     if (!target_info || !report || !report_len)
         return -EINVAL;
-    if (target_info_len != PAL_TARGET_INFO_SIZE || *report_len < PAL_REPORT_SIZE) {
-        complain("cannot make a report: target info has %d bytes and a report %d, found %d and room for %d",
-                 PAL_TARGET_INFO_SIZE, PAL_REPORT_SIZE, target_info_len, *report_len);
+    const void *data = NULL;
+    if (target_info_len == PAL_TARGET_INFO_SIZE + PAL_REPORT_DATA_SIZE)
+        data = (const char *)target_info + PAL_TARGET_INFO_SIZE;
+    if ((!data && target_info_len != PAL_TARGET_INFO_SIZE) || *report_len < PAL_REPORT_SIZE) {
+        complain("cannot make a report: target info has %d bytes (%d with report data) and a report %d, found %d and "
+                 "room for %d",
+                 PAL_TARGET_INFO_SIZE, PAL_TARGET_INFO_SIZE + PAL_REPORT_DATA_SIZE, PAL_REPORT_SIZE, target_info_len,
+                 *report_len);
         return -EINVAL;
     }
     int result = check_initialized();
     if (result == 0)
-        result = enclave_report(&enclave, target_info, report);
+        result = enclave_report(&enclave, target_info, data, report);
     if (result < 0)
         return result;
     *report_len = PAL_REPORT_SIZE;

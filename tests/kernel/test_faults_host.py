@@ -116,4 +116,4 @@ def test_a_delete_that_fails_or_is_killed_at_any_call_can_be_repeated(
         if not met:
             break
     assert not met
-    assert number > 10
+    assert number >= 4  # on cgroup v2, which has one hierarchy

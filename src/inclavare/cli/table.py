@@ -101,6 +101,29 @@ _IMAGE = (
 
 COMMANDS = (
     Command(
+        "attest",
+        "ID",
+        1,
+        1,
+        "get a report or a quote of a container's enclave",
+        (
+            Option(
+                "reportFile", "value", "write it to FILE on the host (default, and -: standard output)", metavar="FILE"
+            ),
+            Option("isRA", "flag", "a quote, for remote attestation; without it a local report"),
+            Option("quote-type", "value", "ecdsa (default), epidUnlinkable or epidLinkable", metavar="TYPE"),
+            Option("spid", "value", "service provider's id for EPID, 32 hexadecimal digits", metavar="HEX"),
+            Option("subscription-key", "value", "refused: Intel's attestation service has ended", metavar="HEX"),
+            Option("nonce", "value", "bind these bytes, at most 64, so that the answer is fresh", metavar="HEX"),
+            Option("user-data", "value", "bind the SHA-256 of FILE, or of nonce and FILE", metavar="FILE"),
+            Option(
+                "target-info", "value", "of the enclave that is to check a local report (512 bytes)", metavar="FILE"
+            ),
+            Option("aesm", "value", "AESM's socket (default: /var/run/aesmd/aesm.socket)", metavar="SOCKET"),
+            HELP,
+        ),
+    ),
+    Command(
         "checkpoint",
         "ID",
         1,

@@ -215,7 +215,7 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
             request.console_fd = console.theirs
             opened.append(console.theirs)
         if record.enclave is not None:
-            request.agent_fd = _connect_agent(record)
+            request.agent_fd = connect_agent(record)
             opened.append(request.agent_fd)
             request.agent_request = _agent_request(request.process)
         request.preserve_fds = options.preserve_fds
@@ -273,7 +273,8 @@ def _open_console(request: Request, options: Options) -> Console | None:
     return Console(options.console_socket)
 
 
-def _connect_agent(record: Record) -> int:
+def connect_agent(record: Record) -> int:
+    """Return a socket to the agent of an enclave container. Raises HostError."""
     directory = os.open(record.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:

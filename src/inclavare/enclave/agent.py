@@ -5,7 +5,7 @@ A frame is a 32-bit little-endian length and a protobuf message:
     Request  { Execute exec = 1; Kill kill = 2; Attest attest = 3; }
       Execute { string argv = 1; string envp = 2; repeated bytes args = 3; repeated bytes env = 4; }
       Kill    { int32 sig = 1; }
-      Attest  { bytes target_info = 5; }
+      Attest  { bytes target_info = 5; bytes report_data = 6; }
     Response { Execute exec = 1 { int32 exitCode = 1; string error = 2; };
                Attest attest = 2 { int32 exitCode = 1; string error = 2; bytes localReport = 3; }; }
 
@@ -23,11 +23,12 @@ from inclavare.errors import EnclaveError
 FRAME_MAX = 1 << 20  # of a message; WIRE_FRAME_MAX of native/runelet/wire.h
 HEAD_SIZE = 4
 TARGET_INFO_SIZE = 512
+REPORT_DATA_SIZE = 64
 
 EXEC, KILL, ATTEST = 1, 2, 3  # fields of Request
 EXEC_RESPONSE, ATTEST_RESPONSE = 1, 2  # fields of Response
 ARGS, ENV = 3, 4
-TARGET_INFO = 5
+TARGET_INFO, REPORT_DATA = 5, 6
 EXIT_CODE, ERROR, REPORT = 1, 2, 3
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
@@ -59,11 +60,17 @@ def kill_request(signal: int) -> bytes:
     return frame(_bytes(KILL, b"\x08" + _varint(signal)))
 
 
-def attest_request(target_info: bytes) -> bytes:
-    """Frame a request for a report to the enclave that `target_info` (512 bytes) describes."""
+def attest_request(target_info: bytes, report_data: bytes = b"") -> bytes:
+    """Frame a request for a report to the enclave that `target_info` (512 bytes) describes.
+
+    `report_data` (64 bytes, or none for what the runtime says by itself) is what the report is to say.
+    """
     if len(target_info) != TARGET_INFO_SIZE:
         raise EnclaveError(f"a target info has {TARGET_INFO_SIZE} bytes, found {len(target_info)}")
-    return frame(_bytes(ATTEST, _bytes(TARGET_INFO, target_info)))
+    if report_data and len(report_data) != REPORT_DATA_SIZE:
+        raise EnclaveError(f"report data has {REPORT_DATA_SIZE} bytes, found {len(report_data)}")
+    data = _bytes(REPORT_DATA, report_data) if report_data else b""
+    return frame(_bytes(ATTEST, _bytes(TARGET_INFO, target_info) + data))
 
 
 def frame(message: bytes) -> bytes:

@@ -212,6 +212,10 @@ def test_a_program_that_cannot_run_is_answered_with_a_sentence(
         (frame(b"\x12\x02\x08\x41"), "the request names no signal"),
         (frame(b"\x1a\0"), "the request has no target info of 512 bytes"),
         (frame(b"\x1a\x05\x2a\x03abc"), "the request has no target info of 512 bytes"),
+        (
+            frame(b"\x1a\x88\x04\x2a\x80\x04" + bytes(512) + b"\x32\x03abc"),
+            "the request has report data of another size than 64 bytes",
+        ),
     ],
 )
 def test_nonsense_is_answered_with_a_sentence(runelet: Runelet, client: Client, message: bytes, error: str) -> None:

@@ -51,7 +51,7 @@ PLAN = {
     ),
     "plan_msg": (16, {"type": 0, "op": 4, "value": 8, "text_size": 12}),
 }
-PAL_CONSTANTS = {"PAL_TARGET_INFO_SIZE": 512, "PAL_REPORT_SIZE": 432, "PAL_KILL_ALL": -1}
+PAL_CONSTANTS = {"PAL_TARGET_INFO_SIZE": 512, "PAL_REPORT_SIZE": 432, "PAL_REPORT_DATA_SIZE": 64, "PAL_KILL_ALL": -1}
 PLAN_CONSTANTS = {
     "PLAN_MAGIC": plan.MAGIC,
     "PLAN_VERSION": plan.VERSION,

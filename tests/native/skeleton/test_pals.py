@@ -129,7 +129,7 @@ def test_the_report_the_image_the_signature_and_the_golden_value_agree(skeleton:
 def test_a_report_of_wrong_sizes_is_refused(skeleton: Skeleton, sizes: str) -> None:
     done = skeleton.drive(3, "init:", f"report:{sizes}")
     assert done.answers[1].startswith(f"report {-EINVAL} ")
-    assert done.err[0].startswith("cannot make a report: target info has 512 bytes and a report 432, found ")
+    assert done.err[0].startswith("cannot make a report: target info has 512 bytes (576 with report data) and")
 
 
 def test_the_process_writes_to_the_stderr_it_was_given_and_the_callers_stay_open(skeleton: Skeleton) -> None:

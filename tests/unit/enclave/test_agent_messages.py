@@ -52,7 +52,7 @@ def protobuf() -> Any:
         env=(4, octets, True, ""),
     )
     add("Kill", sig=(1, number, False, ""))
-    add("Attest", target_info=(5, octets, False, ""))
+    add("Attest", target_info=(5, octets, False, ""), report_data=(6, octets, False, ""))
     add(
         "Request",
         exec=(1, message, False, ".agent.Execute"),
@@ -88,6 +88,12 @@ def test_a_request_for_a_report_carries_the_target() -> None:
 def test_a_target_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(EnclaveError, match=f"a target info has 512 bytes, found {size}"):
         attest_request(bytes(size))
+
+
+@pytest.mark.parametrize("size", [1, 63, 65])
+def test_report_data_of_another_size_is_refused(size: int) -> None:
+    with pytest.raises(EnclaveError, match=f"report data has 64 bytes, found {size}"):
+        attest_request(bytes(512), bytes(size))
 
 
 @pytest.mark.parametrize(
@@ -175,11 +181,11 @@ def test_protobuf_reads_and_writes_our_kill_request(protobuf: Any, signal: int) 
     assert request.SerializeToString() == framed[4:]
 
 
-@given(target=st.binary(min_size=512, max_size=512))
-def test_protobuf_reads_and_writes_our_attest_request(protobuf: Any, target: bytes) -> None:
-    framed = attest_request(target)
+@given(target=st.binary(min_size=512, max_size=512), data=st.just(b"") | st.binary(min_size=64, max_size=64))
+def test_protobuf_reads_and_writes_our_attest_request(protobuf: Any, target: bytes, data: bytes) -> None:
+    framed = attest_request(target, data)
     request = protobuf["agent.Request"].FromString(framed[4:])
-    assert request.attest.target_info == target
+    assert (request.attest.target_info, request.attest.report_data) == (target, data)
     assert request.SerializeToString() == framed[4:]
 
 
