@@ -68,7 +68,14 @@ def _modules() -> bytes:
         place = path.relative_to(SOURCES)
         name = ".".join(place.with_suffix("").parts).removesuffix(".__init__")
         if not name.startswith(
-            ("inclavare.aesm", "inclavare.doctor", "inclavare.sgx", "inclavare.cli.runectl", "inclavare.__main__")
+            (
+                "inclavare.aesm",
+                "inclavare.pcs",
+                "inclavare.doctor",
+                "inclavare.sgx",
+                "inclavare.cli.runectl",
+                "inclavare.__main__",
+            )
         ):
             modules[name] = (_compile(path, str(place)), str(place), path.name == "__init__.py")
     return marshal.dumps(modules)

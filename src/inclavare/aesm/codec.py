@@ -8,7 +8,7 @@ numbers, so it is byte for byte what Google's library writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, TypeVar
 
 from inclavare.aesm.errors import AesmMalformedError, AesmMissingMemberError
@@ -24,6 +24,8 @@ _MASKS = {"u32": (1 << 32) - 1, "u64": (1 << 64) - 1}
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 AnyResponse = TypeVar("AnyResponse", bound=Response)
+
+_REQUEST_NUMBERS = {kind.NUMBER for kind in REQUESTS}
 
 
 def encode(message: Message) -> bytes:
@@ -53,7 +55,7 @@ def decode_request(payload: bytes) -> Request:
     Raises AesmMissingMemberError for a request that lacks a required member, AesmMalformedError for anything that is no
     request.
     """
-    found = _submessages(payload)
+    found = _submessages(payload, _REQUEST_NUMBERS)
     for kind in REQUESTS:
         if kind.NUMBER in found:
             return _decode(kind, found[kind.NUMBER])
@@ -62,17 +64,21 @@ def decode_request(payload: bytes) -> Request:
 
 def decode_response(payload: bytes, kind: type[AnyResponse]) -> AnyResponse:
     """Read a daemon's message (without its length), the answer of the type `kind`. Raises AesmMalformedError."""
-    found = _submessages(payload)
+    found = _submessages(payload, {kind.NUMBER})
     if kind.NUMBER not in found:
         raise AesmMalformedError(f"the answer has no member {kind.NUMBER} ({kind.__name__}), only {sorted(found)}")
     return _decode(kind, found[kind.NUMBER])
 
 
-def _submessages(payload: bytes) -> dict[int, bytes]:
+def _submessages(payload: bytes, known: Container[int]) -> dict[int, bytes]:
+    """Give the members that are messages, each whole; those of the numbers `known` are looked through."""
     found: dict[int, list[bytes]] = {}
     for number, value in _read_members(payload):
         if isinstance(value, bytes):
             found.setdefault(number, []).append(value)
+            if number in known:
+                for _ in _read_members(value):
+                    pass  # as protobuf does: what is malformed anywhere is malformed as a whole
     return {number: b"".join(parts) for number, parts in found.items()}
 
 

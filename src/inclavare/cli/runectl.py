@@ -26,8 +26,10 @@ COMMANDS = {
     "gen-quote": "get the quote of a report from AESM",
     "verify-quote": "verify a quote, and compare it with what you accept",
     "verify-ias-report": "verify a report of Intel's attestation service for EPID, which is no more",
+    "get-collateral": "get from a PCCS what is needed to verify a quote",
     "doctor": "say what this host can do, and what it lacks",
     "aesmd": "serve tokens and quotes of the software platform",
+    "pccs": "serve certificates and collateral of the software platform",
     "platform": "make, show and renew the software platform of this host",
 }
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from inclavare.cli.runectl_files import print_json, print_labelled, read_file
+from inclavare.cli.runectl_get_collateral import add_cache_options, collateral
 from inclavare.cli.runectl_times import unix_time
 from inclavare.errors import AttestationError, UsageError
 
@@ -27,17 +28,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "verify-quote",
         help="verify a quote, and compare it with what you accept",
-        description="Verify an ECDSA quote of an SGX enclave with its collateral, step by step, without network."
-        " Unless options say otherwise, it accepts enclaves that are not DEBUG on hardware whose status is UpToDate.",
+        description="Verify an ECDSA quote of an SGX enclave with its collateral, step by step, without network unless"
+        " a PCCS is named. Unless options say otherwise, it accepts enclaves that are not DEBUG on hardware whose"
+        " status is UpToDate.",
         epilog="Exit codes: 0 accepted, 3 not genuine, 4 genuine but unacceptable, 5 cannot tell (the collateral is of"
         " another time or platform, or malformed), 1 a file cannot be read, 2 the command line is wrong.",
         allow_abbrev=False,
     )
     parser.add_argument("--quote", metavar="FILE", required=True)
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--pccs", metavar="URL", help="get the collateral from this PCCS, or from the cache")
+    source.add_argument(
         "--collateral",
         metavar="FILE",
-        required=True,
         help="JSON object with the fields of dcap-qvl's QuoteCollateralV3, or with such an object as `collateral`",
     )
     parser.add_argument(
@@ -73,6 +76,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     policy.add_argument(
         "--max-collateral-age", metavar="DAYS", type=int, help="do not rely on collateral issued before that"
     )
+    add_cache_options(parser.add_argument_group("with --pccs"))
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.set_defaults(run=run)
 
@@ -85,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     now = int(time.time()) if arguments.at is None else unix_time("--at", arguments.at)
     policy = _policy(arguments)
     quote = read_file(arguments.quote)
-    verdict = verify(quote, read_file(arguments.collateral), now, policy)
+    found = read_file(arguments.collateral) if arguments.collateral else collateral(arguments, quote)
+    verdict = verify(quote, found, now, policy)
     if arguments.json:
         print_json(verdict.values())
     else:
