@@ -25,8 +25,8 @@
 #include "json.h"
 #include "snapshot.h"
 
-static char library[PATH_MAX]; /* the folder that holds the package `inclavare` */
-static PyObject *enter;        /* begin.py's function */
+static char library[PATH_MAX + 32]; /* the folder that holds the package `inclavare` */
+static PyObject *enter;             /* begin.py's function */
 
 _Noreturn void fail(const char *what) {
     fprintf(stderr, "rune: %s\n", what);
@@ -66,26 +66,28 @@ static void *need(void *result) {
 
 /* Of an installation, or of a checkout that was built. */
 static void find_library(void) {
-    static const char *const places[] = {"/../lib/inclavare", "/../../src"};
-    ssize_t size = readlink("/proc/self/exe", library, sizeof library - 64);
-    if (size < 0)
+    static const struct {
+        int up; /* from the program's path */
+        const char *path;
+    } places[] = {{2, "lib/inclavare"}, {3, "src"}};
+    static char program[PATH_MAX], module[PATH_MAX + 64];
+    ssize_t size = readlink("/proc/self/exe", program, sizeof program);
+    if (size < 0 || size == sizeof program)
         fail("cannot read /proc/self/exe: rune needs a mounted /proc");
-    library[size] = 0;
-    char *end = strrchr(library, '/');
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        strcpy(end, places[i]);
-        size_t length = strlen(library);
-        strcpy(library + length, "/inclavare/__init__.py");
-        int found = access(library, R_OK) == 0;
-        library[length] = 0;
-        if (found)
+        int end = (int)size;
+        for (int up = places[i].up; up > 0 && end > 0; end--)
+            up -= program[end - 1] == '/';
+        snprintf(library, sizeof library, "%.*s/%s", end, program, places[i].path);
+        snprintf(module, sizeof module, "%s/inclavare/__init__.py", library);
+        if (access(module, R_OK) == 0)
             return;
     }
     fail("its library is not beside it: install it with `make install`");
 }
 
 static _Noreturn void run_with_python(int argc, char **argv) {
-    char program[PATH_MAX + 32];
+    char program[sizeof library + 32];
     char **words = calloc((size_t)argc + 3, sizeof *words);
     if (!words)
         fail("out of memory");
