@@ -6,7 +6,7 @@ import argparse
 
 from inclavare.cli.runectl_files import print_json, read_file
 from inclavare.sgx.arch import SGX_XFRM_LEGACY, ssa_frame_pages
-from inclavare.sgx.measure import image_steps, mrenclave
+from inclavare.sgx.measure import measure_image
 from inclavare.sgx.sgxs import is_sgxs
 
 
@@ -34,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     data = read_file(arguments.image)
-    digest = mrenclave(image_steps(data, ssa_frame_pages(arguments.xfrm)))
+    digest = measure_image(data, ssa_frame_pages(arguments.xfrm))
     if arguments.json:
         print_json({"image": arguments.image, "format": "sgxs" if is_sgxs(data) else "flat", "mrenclave": digest.hex()})
     else:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from inclavare.sgx.layout import BuildStep, Unmeasured, read_flat
+from inclavare.sgx.layout import BuildStep, Ecreate, Unmeasured, read_flat
+from inclavare.sgx.pagestream import page_records, possible
 from inclavare.sgx.sgxs import is_sgxs, read_sgxs, record
+
+_RUN = 1 << 20  # bytes of an image that are turned into records at once
 
 
 def mrenclave(steps: Iterable[BuildStep]) -> bytes:
@@ -32,7 +35,13 @@ def image_steps(data: bytes, ssa_frame_pages: int = 1) -> Iterator[BuildStep]:
 
 def measure_image(data: bytes, ssa_frame_pages: int = 1) -> bytes:
     """Return the 32 bytes of MRENCLAVE of the image `data`, SGXS or flat. Raises EnclaveError."""
-    return mrenclave(image_steps(data, ssa_frame_pages))
+    if is_sgxs(data) or not possible():
+        return mrenclave(image_steps(data, ssa_frame_pages))
+    image = read_flat(data, ssa_frame_pages)
+    digest = hashlib.sha256(record(Ecreate(image.ssa_frame_pages, image.enclave_size)))
+    for offset, flags, pages in image.runs(_RUN):
+        digest.update(page_records(offset, flags, pages))
+    return digest.digest()
 
 
 def mrsigner(modulus: bytes) -> bytes:

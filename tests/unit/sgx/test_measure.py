@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from inclavare.errors import EnclaveError
 from inclavare.sgx.layout import BuildStep, Eadd, Ecreate, Eextend, Metadata, Unmeasured, flat_with_metadata, read_flat
-from inclavare.sgx.measure import image_steps, mrenclave
+from inclavare.sgx.measure import image_steps, measure_image, mrenclave
 from inclavare.sgx.sgxs import EADD_TAG, ECREATE_TAG, EEXTEND_TAG, UNMEASURED_TAG, read_sgxs, record, write_sgxs
 
 EXAMPLE: list[BuildStep] = [
@@ -19,6 +20,22 @@ EXAMPLE: list[BuildStep] = [
     Unmeasured(256, b"\2" * 256),
     Eadd(4096, 0x203),
 ]
+
+
+@given(
+    pages=st.integers(0, 3),
+    frame_pages=st.integers(1, 2),
+    padding=st.integers(0, 600),
+    protect=st.booleans(),
+    seed=st.randoms(),
+)
+def test_whole_runs_of_pages_measure_as_their_steps_do(
+    pages: int, frame_pages: int, padding: int, protect: bool, seed: random.Random
+) -> None:
+    needed = (pages + 2 + frame_pages) * 4096
+    metadata = Metadata(padding and needed + padding * 4096, protect, 65536)
+    data = bytes(4096) + seed.randbytes(pages * 4096) + metadata.to_bytes()
+    assert measure_image(data, frame_pages) == mrenclave(image_steps(data, frame_pages))
 
 
 def test_ecreate_alone_hashes_one_block() -> None:
