@@ -33,6 +33,7 @@ def main(directory: Path, program: Path, compiler: list[str]) -> None:
     for source in sorted(LAUNCHER.glob("*.c")):
         objects.append(directory / f"{source.stem}.o")
         flags = ["-D_GNU_SOURCE", "-fno-pie", f"-I{_variable('INCLUDEPY')}", f'-DSTDLIB="{_variable("LIBDEST")}"']
+        flags.append(f"-ffile-prefix-map={LAUNCHER}/=")  # Python's macros use __FILE__
         _run([*compiler, *flags, "-c", "-o", objects[-1], source])
     launcher = directory / "launcher"
     others = " ".join(_variable(name) for name in ("MODLIBS", "LIBS", "SYSLIBS")).split()

@@ -91,7 +91,7 @@ def test_a_full_pipe_and_a_closed_one_end_it_without_a_traceback(launcher: Path)
 
 def test_it_tells_nothing_of_where_and_when_it_was_built(launcher: Path, checkout: Path) -> None:
     program = launcher.read_bytes()
-    told = [word for word in (str(checkout), *os.environ.values()) if len(word) > 12]
+    told = [str(checkout), *(word for word in os.environ.values() if len(word) > 12)]
     assert [word for word in told if os.fsencode(word) in program] == []
 
 
