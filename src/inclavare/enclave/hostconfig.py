@@ -1,11 +1,17 @@
-"""What the host's administrator allows: /etc/inclavare-containers/config.toml, as far as rune reads it.
+"""What the host's administrator allows and has set up: /etc/inclavare-containers/config.toml.
 
     [sgx]
     platform = "hardware"        # or "emulated", "auto"
     provision = false            # give enclave containers the provisioning device
     init_timeout = 120           # seconds an enclave runtime may take to initialise, 0 for ever
 
-Hot path: TOML is read only when the file is there.
+    [enclave_runtime]
+    carrier = "none"             # what makes an enclave of a container's image, where the container does not say
+
+`KEYS` in settings.py has every key. rune and the shim read the same file and refuse the same faults in it; each uses
+what concerns it.
+
+Hot path: TOML, and what each key means, are loaded only when the file is there.
 """
 
 from __future__ import annotations
@@ -20,14 +26,37 @@ INIT_TIMEOUT_S = 120
 
 
 class HostConfig:
-    """The settings of `[sgx]`, at their defaults."""
+    """The settings, at their defaults. Sizes are bytes; an empty text stands for what is said beside it."""
 
-    __slots__ = ("init_timeout_s", "platform", "provision")
-
-    def __init__(self) -> None:
-        self.platform = ""
-        self.provision = False
-        self.init_timeout_s = INIT_TIMEOUT_S
+    # Table [sgx].
+    platform = ""  # hardware
+    provision = False
+    init_timeout_s = INIT_TIMEOUT_S  # 0: for ever
+    # In no table.
+    log_level = "info"  # one of inclavare.log.LEVELS
+    sgx_tool_sign = "/opt/intel/sgxsdk/bin/x64/sgx_sign"
+    # Tables [containerd] and [epm]: the original's, used by nothing here.
+    containerd_socket = "/run/containerd/containerd.sock"
+    epm_socket = ""
+    # Table [cache].
+    cache_directory = "/var/cache/inclavare"
+    cache_size = 10 << 30  # 0: no cache
+    # Table [signature].
+    signature_server = ""  # no server
+    signature_ca_file = ""  # the system's authorities
+    signature_token_file = ""  # no token
+    signature_throw_away_key = False  # only with platform "emulated"
+    # Table [enclave_runtime].
+    signature_method = "server"  # or client: the image has a signed enclave already
+    carrier = "none"
+    build_timeout_s = 600  # 0: for ever
+    # Table [enclave_runtime.occlum].
+    occlum_pal = "/opt/occlum/build/lib/libocclum-pal.so"  # "": liberpal-occlum.so of the container
+    occlum_libos = "/opt/occlum/build/lib/libocclum-libos.so"
+    occlum_build_image = ""  # the original's, used by nothing here
+    # Table [enclave_runtime.skeleton].
+    skeleton_pal = ""  # the installed one
+    skeleton_enclave = ""  # the installed one
 
 
 def read(path: str = PATH) -> HostConfig:
@@ -39,41 +68,14 @@ def read(path: str = PATH) -> HostConfig:
         return config
     except OSError as error:
         raise EnclaveError(f"cannot read {path}: {error.strerror}") from error
-    import tomllib  # noqa: PLC0415  # only hosts with a configuration pay for it
-
     try:
         require_trusted(path, os.fstat(fd))
     except EnclaveError:
         os.close(fd)
         raise
     with open(fd, "rb") as file:
-        try:
-            document = tomllib.load(file)
-        except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or a nesting beyond reason
-            raise EnclaveError(f"{path} is not valid TOML: {error}") from error
-    for name in document:
-        if name != "sgx":
-            raise EnclaveError(f"{path}: unknown table or key {name!r}", "Known: [sgx].")
-    settings = document.get("sgx", {})
-    if not isinstance(settings, dict):
-        raise EnclaveError(f"{path}: sgx is not a table")
-    for name, value in settings.items():
-        _set(config, path, name, value)
+        text = file.read()
+    from inclavare.enclave.settings import apply  # noqa: PLC0415  # only hosts with a configuration pay for it
+
+    apply(config, path, text)
     return config
-
-
-def _set(config: HostConfig, path: str, name: str, value: object) -> None:
-    if name == "platform":
-        if value not in ("hardware", "emulated", "auto"):
-            raise EnclaveError(f"{path}: sgx.platform is {value!r}", "It is hardware, emulated or auto.")
-        config.platform = str(value)
-    elif name == "provision":
-        if not isinstance(value, bool):
-            raise EnclaveError(f"{path}: sgx.provision is {value!r}", "It is true or false.")
-        config.provision = value
-    elif name == "init_timeout":
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise EnclaveError(f"{path}: sgx.init_timeout is {value!r}", "It is a number of seconds, 0 for no limit.")
-        config.init_timeout_s = value
-    else:
-        raise EnclaveError(f"{path}: unknown key sgx.{name}", "Known: platform, provision, init_timeout.")

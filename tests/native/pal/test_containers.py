@@ -274,6 +274,15 @@ def test_a_runtime_that_hangs_is_given_up_after_the_time_the_administrator_allow
     assert rune.leftovers() == []
 
 
+def test_a_fault_in_the_administrators_file_is_named_with_its_line(rune: Rune, enclave: Edit, tmp_path: Path) -> None:
+    content = '[signature]\nserver_address = "https://signer.example"\n[sgx]\nplatfrom = "auto"\n'
+    done = with_host_configuration(tmp_path, content, rune.command("run", "--bundle", enclave(2).write(), "c"))
+    assert done.returncode == 1
+    assert "/etc/inclavare-containers/config.toml, line 4: unknown key sgx.platfrom" in done.stderr
+    assert "Known here: platform, provision, init_timeout." in done.stderr
+    assert rune.leftovers() == []
+
+
 def test_the_administrator_can_allow_emulation(rune_program: Path, enclave: Edit, tmp_path: Path) -> None:
     plain = Rune(rune_program, tmp_path)
     bundle = enclave(2)
