@@ -71,6 +71,7 @@ def _modules() -> bytes:
         if not name.startswith(
             (
                 "inclavare.aesm",
+                "inclavare.carriers.",
                 "inclavare.pcs",
                 "inclavare.doctor",
                 "inclavare.sgx",
