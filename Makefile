@@ -6,6 +6,7 @@
 # make test-vm      the tests of containers in virtual machines with systemd and control groups v2, v1
 # make fuzz         a million broken inputs for every reader of quotes, certificates, collateral, images and requests
 # make install      into PREFIX (default /usr/local), below DESTDIR; make uninstall takes it away again
+# make install-containerd, install-docker      make the installed shim known to an engine; uninstall-... unknown again
 # make bench        rune beside runc and crun on this machine
 # make soak         what CYCLES containers in turn, CROWD at once and KILLS of rune leave behind (docs/reliability.md)
 #
@@ -51,6 +52,7 @@ endef
 
 # rune needs nothing but the standard library, and saves the time that `site` takes; runectl needs python3-cryptography.
 export PROGRAM_RUNE = $(call PROGRAM,-IS,rune,$(LIBRARY))
+export PROGRAM_SHIM = $(call PROGRAM,-IS,shim,$(LIBRARY))
 export PROGRAM_RUNECTL = $(call PROGRAM,-I,runectl,$(LIBRARY))
 
 $(PROGRAMS): LIBRARY := ../../src
@@ -180,6 +182,7 @@ INSTALL_PALS = $(filter $(OUT)/liberpal-%.so,$(NATIVE))
 INSTALL_CONFIGURATION = $(abspath $(DESTDIR)$(if $(filter /usr /usr/local,$(PREFIX)),,$(PREFIX))/etc/containers/containers.conf.d)
 INSTALL_UNITS = $(INSTALL_ROOT)/lib/systemd/system
 COMPLETIONS := bash-completion/completions/rune zsh/site-functions/_rune fish/vendor_completions.d/rune.fish
+SHIM := containerd-shim-rune-v2
 INSTALL_ENCLAVES = $(filter $(OUT)/skeleton/encl.%,$(NATIVE))
 
 # Byte code is made anew by each installation, and nobody changes installed sources, so Python need not compare the two
@@ -187,20 +190,23 @@ INSTALL_ENCLAVES = $(filter $(OUT)/skeleton/encl.%,$(NATIVE))
 install: LIBRARY := ../lib/inclavare
 install: all
 	rm -rf $(INSTALL_LIBRARY)
-	install -d $(addprefix $(INSTALL_ROOT)/,bin sbin lib share/inclavare/skeleton)
+	install -d $(addprefix $(INSTALL_ROOT)/,bin sbin lib share/inclavare/skeleton share/inclavare/kubernetes)
 	cd src && find inclavare -name '*.py' -exec install -D -m 644 {} $(INSTALL_LIBRARY)/{} \;
 	$(foreach file,$(NATIVE),install -D $(if $(filter %.bin %.ss,$(file)),-m 644) $(file) $(file:src/%=$(INSTALL_LIBRARY)/%) &&) true
 	if [ -e .git ] && commit=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null); then \
 		printf '%s\n' "$$commit" >$(INSTALL_LIBRARY)/inclavare/_native/commit; fi
 	umask 022 && $(PYTHON) -m compileall -q -f -o 0 --invalidation-mode unchecked-hash $(if $(DESTDIR),-s $(abspath $(DESTDIR)) -p /) \
 		$(INSTALL_LIBRARY)
+	rm -f $(INSTALL_ROOT)/bin/$(SHIM)
 	if cmp -s -n 2 $(BUILD)/bin/rune /dev/stdin <<<'#!'; then printf '%s\n' "$$PROGRAM_RUNE" >$(INSTALL_ROOT)/bin/rune; \
-		else install --strip $(BUILD)/bin/rune $(INSTALL_ROOT)/bin/rune; fi
+		printf '%s\n' "$$PROGRAM_SHIM" >$(INSTALL_ROOT)/bin/$(SHIM); chmod 755 $(INSTALL_ROOT)/bin/$(SHIM); \
+		else install --strip $(BUILD)/bin/rune $(INSTALL_ROOT)/bin/rune; ln -s rune $(INSTALL_ROOT)/bin/$(SHIM); fi
 	printf '%s\n' "$$PROGRAM_RUNECTL" >$(INSTALL_ROOT)/bin/runectl
 	chmod 755 $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/bin/runectl
 	ln -sf ../bin/rune $(INSTALL_ROOT)/sbin/rune
 	$(if $(INSTALL_PALS),install $(INSTALL_PALS) $(INSTALL_ROOT)/lib)
 	install -m 644 $(INSTALL_ENCLAVES) $(INSTALL_ROOT)/share/inclavare/skeleton
+	install -m 644 tools/kubernetes/*.yaml $(INSTALL_ROOT)/share/inclavare/kubernetes
 	install -d $(INSTALL_CONFIGURATION)
 	sed 's|@RUNE@|$(PREFIX)/bin/rune|' tools/podman.conf >$(INSTALL_CONFIGURATION)/50-rune.conf
 	install -d $(INSTALL_UNITS)
@@ -213,10 +219,17 @@ install: all
 
 uninstall:
 	rm -rf $(INSTALL_LIBRARY) $(INSTALL_ROOT)/share/inclavare
-	rm -f $(INSTALL_ROOT)/bin/rune $(INSTALL_ROOT)/sbin/rune $(INSTALL_ROOT)/bin/runectl
+	rm -f $(addprefix $(INSTALL_ROOT)/,bin/rune sbin/rune bin/$(SHIM) bin/runectl)
 	rm -f $(addprefix $(INSTALL_ROOT)/lib/,$(notdir $(INSTALL_PALS)))
 	rm -f $(INSTALL_CONFIGURATION)/50-rune.conf $(INSTALL_UNITS)/inclavare-aesmd.service $(INSTALL_UNITS)/inclavare-aesmd.socket
 	rm -f $(INSTALL_ROOT)/share/man/man8/rune.8 $(INSTALL_ROOT)/share/man/man8/rune-*.8 $(INSTALL_ROOT)/share/man/man8/runectl.8 $(addprefix $(INSTALL_ROOT)/share/,$(COMPLETIONS))
+
+# The engine's configuration is the host's, whatever PREFIX is; what else it says stays as it is. Restart the engine then.
+install-containerd install-docker: install-%: $(BUILD)/bin/runectl
+	$(BUILD)/bin/runectl register $* --root $(abspath $(DESTDIR)/) --shim $(abspath $(PREFIX))/bin/$(SHIM)
+
+uninstall-containerd uninstall-docker: uninstall-%: $(BUILD)/bin/runectl
+	$(BUILD)/bin/runectl register $* --root $(abspath $(DESTDIR)/) --undo
 
 clean:
 	rm -rf $(OUT) $(BUILD) dist src/*.egg-info
@@ -224,3 +237,4 @@ clean:
 
 .PHONY: all native-test deps deps-build deps-test deps-vm deps-bench check test test-vm unit lint lint-format lint-ruff lint-mypy lint-rooms
 .PHONY: lint-c format demo fuzz bench soak install uninstall clean
+.PHONY: install-containerd install-docker uninstall-containerd uninstall-docker

@@ -171,6 +171,34 @@ def test_uninstall_leaves_nothing_but_what_is_of_others(copy: Path, tmp_path: Pa
     assert not list(tmp_path.glob("*/inclavare"))
 
 
+def test_the_shim_is_the_installed_rune_by_another_name(prefix: Path) -> None:
+    shim, rune = prefix / "bin/containerd-shim-rune-v2", prefix / "bin/rune"
+    if rune.read_bytes().startswith(b"#!"):
+        assert shim.read_text() == rune.read_text().replace("inclavare.cli.rune ", "inclavare.cli.shim ")
+        assert os.access(shim, os.X_OK)
+    else:
+        assert os.readlink(shim) == "rune"
+
+
+@pytest.mark.parametrize(
+    ("engine", "path"), [("containerd", "etc/containerd/config.toml"), ("docker", "etc/docker/daemon.json")]
+)
+def test_an_engine_is_told_of_the_shim_and_forgets_it(copy: Path, tmp_path: Path, engine: str, path: str) -> None:
+    _make(copy, f"install-{engine}", f"DESTDIR={tmp_path}", "PREFIX=/opt/enclaves")
+    assert _files(tmp_path) == {path}
+    assert "/opt/enclaves/bin/containerd-shim-rune-v2" in (tmp_path / path).read_text()
+    _make(copy, f"install-{engine}", f"DESTDIR={tmp_path}")
+    assert "/bin/containerd-shim-rune-v2" not in (tmp_path / path).read_text()  # it is where services look for it
+    assert "io.containerd.rune.v2" in (tmp_path / path).read_text()
+    _make(copy, f"uninstall-{engine}", f"DESTDIR={tmp_path}")
+    assert not _files(tmp_path)
+
+
+def test_the_manifests_for_kubernetes_are_installed(prefix: Path) -> None:
+    manifests = {path.name for path in (prefix / "share/inclavare/kubernetes").iterdir()}
+    assert manifests == {"runtimeclass.yaml", "pod-annotations.yaml", "pod-environment.yaml"}
+
+
 @pytest.fixture(scope="module")
 def wheel(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Not isolated, so that no network is needed.

@@ -28,6 +28,7 @@ COMMANDS = {
     "verify-ias-report": "verify a report of Intel's attestation service for EPID, which is no more",
     "get-collateral": "get from a PCCS what is needed to verify a quote",
     "doctor": "say what this host can do, and what it lacks",
+    "register": "make rune known to containerd or Docker, or unknown again",
     "aesmd": "serve tokens and quotes of the software platform",
     "pccs": "serve certificates and collateral of the software platform",
     "platform": "make, show and renew the software platform of this host",
