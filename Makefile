@@ -212,6 +212,7 @@ install: all
 	install -d $(INSTALL_UNITS)
 	sed 's|@RUNECTL@|$(PREFIX)/bin/runectl|' tools/systemd/inclavare-aesmd.service >$(INSTALL_UNITS)/inclavare-aesmd.service
 	install -m 644 tools/systemd/inclavare-aesmd.socket $(INSTALL_UNITS)
+	sed 's|@RUNECTL@|$(PREFIX)/bin/runectl|' tools/systemd/inclavare-signature-server.service >$(INSTALL_UNITS)/inclavare-signature-server.service
 	install -d $(INSTALL_ROOT)/share/man/man8 $(addprefix $(INSTALL_ROOT)/share/,$(dir $(COMPLETIONS)))
 	install -m 644 $(BUILD)/manual/man8/* $(INSTALL_ROOT)/share/man/man8
 	$(foreach file,$(COMPLETIONS),install -m 644 $(BUILD)/manual/$(if $(filter rune,$(notdir $(file))),rune.bash,$(notdir $(file))) \
@@ -221,7 +222,7 @@ uninstall:
 	rm -rf $(INSTALL_LIBRARY) $(INSTALL_ROOT)/share/inclavare
 	rm -f $(addprefix $(INSTALL_ROOT)/,bin/rune sbin/rune bin/$(SHIM) bin/runectl)
 	rm -f $(addprefix $(INSTALL_ROOT)/lib/,$(notdir $(INSTALL_PALS)))
-	rm -f $(INSTALL_CONFIGURATION)/50-rune.conf $(INSTALL_UNITS)/inclavare-aesmd.service $(INSTALL_UNITS)/inclavare-aesmd.socket
+	rm -f $(INSTALL_CONFIGURATION)/50-rune.conf $(INSTALL_UNITS)/inclavare-aesmd.service $(INSTALL_UNITS)/inclavare-aesmd.socket $(INSTALL_UNITS)/inclavare-signature-server.service
 	rm -f $(INSTALL_ROOT)/share/man/man8/rune.8 $(INSTALL_ROOT)/share/man/man8/rune-*.8 $(INSTALL_ROOT)/share/man/man8/runectl.8 $(addprefix $(INSTALL_ROOT)/share/,$(COMPLETIONS))
 
 # The engine's configuration is the host's, whatever PREFIX is; what else it says stays as it is. Restart the engine then.

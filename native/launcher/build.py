@@ -75,6 +75,7 @@ def _modules() -> bytes:
                 "inclavare.pcs",
                 "inclavare.doctor",
                 "inclavare.sgx",
+                "inclavare.signing",
                 "inclavare.cli.runectl",
                 "inclavare.__main__",
             )

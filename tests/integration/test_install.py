@@ -98,6 +98,8 @@ def test_systemds_units_start_the_installed_program(prefix: Path) -> None:
     service = (prefix / "lib/systemd/system/inclavare-aesmd.service").read_text()
     assert f"ExecStart={prefix}/bin/runectl aesmd\n" in service
     assert (prefix / "lib/systemd/system/inclavare-aesmd.socket").is_file()
+    service = (prefix / "lib/systemd/system/inclavare-signature-server.service").read_text()
+    assert f"ExecStart={prefix}/bin/runectl signature-server " in service
 
 
 def test_use_writes_nothing_into_the_installation(prefix: Path) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "register": "make rune known to containerd or Docker, or unknown again",
     "aesmd": "serve tokens and quotes of the software platform",
     "pccs": "serve certificates and collateral of the software platform",
+    "signature-server": "sign enclaves for others, with a key that stays here",
     "platform": "make, show and renew the software platform of this host",
 }
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from inclavare.errors import HostError
+from inclavare.cli.runectl_notify import notify
 from inclavare.log import LEVELS, Log
 
 if TYPE_CHECKING:
@@ -79,24 +79,12 @@ def _serve(service: Service, listener: socket.socket, log: Log, where: str) -> N
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         log.info(f"the software platform, which protects nothing, serves AESM on {where}")
-        _notify("READY=1")
+        notify("READY=1")
         await Daemon(service, listener, log).run(stop)
-        _notify("STOPPING=1")
+        notify("STOPPING=1")
         log.info("stopped")
 
     asyncio.run(until_told())
-
-
-def _notify(message: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3))."""
-    place = os.environ.get("NOTIFY_SOCKET", "")
-    if place:
-        address = "\0" + place[1:] if place.startswith("@") else place
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as bus:
-            try:
-                bus.sendto(message.encode(), address)
-            except OSError as error:
-                raise HostError(f"cannot notify {place}: {error.strerror}", "NOTIFY_SOCKET is systemd's.") from error
 
 
 def _raise_limit_of_files() -> None:
