@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import stat
 import sys
@@ -88,34 +87,20 @@ def _write(path: str, text: str, mode: int) -> None:
 def _warn(text: str, path: str, root: str) -> None:
     """Say why containerd may not use what its file says."""
     from inclavare.doctor import registration  # noqa: PLC0415
+    from inclavare.doctor.engines import imported  # noqa: PLC0415
+    from inclavare.doctor.host import Host  # noqa: PLC0415
 
     document = tomllib.loads(text)
+    if "version" not in document or document["version"] == 1:
+        hint = "containerd config migrate; then register again"
+        print(f"runectl: {path} is of version 1: containerd 2 ignores its runtimes\nhint: {hint}", file=sys.stderr)
     plugin = registration.containerd_plugin(document)
     if {"cri", plugin} & set(document.get("disabled_plugins", [])):
         print(f"runectl: {path} disables {plugin}: Kubernetes cannot use this containerd", file=sys.stderr)
-    for other in registration.hidden_by(_imports(document, path, root), plugin):
+    inside = f"/{os.path.relpath(path, os.path.realpath(root))}"
+    for other in registration.hidden_by(imported(Host(root), document, inside), plugin):
         print(
             f"runectl: containerd before 2.0 ignores the entry: {other} speaks of {plugin}, too\n"
             f"hint: runectl register containerd --undo; runectl register containerd --config {other}",
             file=sys.stderr,
         )
-
-
-def _imports(document: dict[str, object], path: str, root: str) -> dict[str, dict[str, object]]:
-    """Read the files that a configuration of containerd imports; what cannot be read is not there."""
-    patterns = document.get("imports")
-    documents = {}
-    for pattern in patterns if isinstance(patterns, list) else ():
-        absolute = str(pattern).startswith("/")
-        place = (
-            os.path.join(root, str(pattern).lstrip("/"))
-            if absolute
-            else os.path.join(os.path.dirname(path), str(pattern))
-        )
-        for file in sorted(glob.glob(place)):
-            try:
-                with open(file, "rb") as stream:
-                    documents[file] = tomllib.load(stream)
-            except (OSError, ValueError):
-                continue
-    return documents

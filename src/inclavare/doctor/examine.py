@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 
 from inclavare.doctor.attestation import examine_attestation
+from inclavare.doctor.carriers import examine_carriers
 from inclavare.doctor.cpu import Cpuid, examine_cpu, read_sgx
 from inclavare.doctor.devices import ENCLAVE_DEVICES, examine_devices
 from inclavare.doctor.engines import examine_engines
@@ -12,6 +13,7 @@ from inclavare.doctor.findings import Finding
 from inclavare.doctor.host import Host
 from inclavare.doctor.kernel import examine_kernel
 from inclavare.enclave import hostconfig
+from inclavare.enclave.hostconfig import HostConfig
 from inclavare.errors import EnclaveError
 
 SEED = "/var/lib/inclavare/platform/seed"
@@ -25,7 +27,9 @@ def examine(host: Host, platform: str = "", cpuid: Cpuid | None = None) -> list[
 
     `cpuid` overrides where the processor's leaves come from.
     """
-    setting, findings = _setting(host, platform)
+    config, findings = _configuration(host)
+    setting, told = _setting(config, platform)
+    findings += told
     sgx = read_sgx(host, cpuid)
     has_device = host.first(*(path for path, _ in ENCLAVE_DEVICES)) is not None
     emulation = setting == "emulated" or (setting == "auto" and not has_device)
@@ -35,23 +39,31 @@ def examine(host: Host, platform: str = "", cpuid: Cpuid | None = None) -> list[
     if emulation:
         findings += [_seed(host), *_certificate(host)]
     findings += examine_attestation(host, emulation=emulation)
+    if config is not None:
+        findings += examine_carriers(host, config)
     return findings + examine_engines(host)
 
 
-def _setting(host: Host, platform: str) -> tuple[str, list[Finding]]:
-    """Return the platform that enclaves are to run on, and what the administrator's file says."""
+def _configuration(host: Host) -> tuple[HostConfig | None, list[Finding]]:
+    """Return the administrator's settings, None for a file that is refused."""
     path = hostconfig.PATH
     try:
-        configured = hostconfig.read(host.path(path)).platform
+        return hostconfig.read(host.path(path)), []
     except EnclaveError as error:
-        return platform or "hardware", [
-            Finding(_AREA, path, "lack", error.message, error.hint or "rune refuses it.", ("enclaves",))
-        ]
+        advice = error.hint or "rune refuses it."
+        return None, [Finding(_AREA, path, "lack", error.message, advice, ("enclaves",))]
+
+
+def _setting(config: HostConfig | None, platform: str) -> tuple[str, list[Finding]]:
+    """Return the platform that enclaves are to run on, and how that was decided."""
+    if config is None:
+        return platform or "hardware", []
+    configured = config.platform
     setting = platform or configured or "hardware"
     found = f"platform {setting}" + ("" if configured or platform else ", the default")
     if setting == "hardware":
         return setting, [Finding(_AREA, "setting", "ok", found)]
-    advice = f'Emulation protects nothing. For secrets: platform = "hardware" in {path}'
+    advice = f'Emulation protects nothing. For secrets: platform = "hardware" in {hostconfig.PATH}'
     return setting, [Finding(_AREA, "setting", "note", found, advice)]
 
 

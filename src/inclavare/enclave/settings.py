@@ -38,7 +38,7 @@ def apply(config: HostConfig, path: str, text: bytes) -> None:
         raise EnclaveError(f"{path} is not valid TOML: {error}") from error
     try:
         _apply_table(config, (), document)
-        _check(config, document)
+        _check(config)
     except _FaultError as fault:
         from inclavare.enclave.toml_lines import line_of  # noqa: PLC0415  # only a fault has a line
 
@@ -79,7 +79,7 @@ def _known(table: tuple[str, ...]) -> str:
     return ", ".join(keys + tables)
 
 
-def _check(config: HostConfig, document: dict[str, Any]) -> None:
+def _check(config: HostConfig) -> None:
     """Refuse settings that are right one by one and wrong together."""
     if config.signature_throw_away_key and config.platform != "emulated":
         raise _FaultError(
@@ -87,14 +87,29 @@ def _check(config: HostConfig, document: dict[str, Any]) -> None:
             f"signature.throw_away_key with sgx.platform {config.platform or 'hardware'!r}",
             'A key that nobody keeps vouches for nothing: it is for sgx.platform = "emulated" alone.',
         )
-    secure = config.signature_server.startswith("https:")
-    for key in ("ca_file", "token_file"):
-        if config.signature_server and not secure and document["signature"].get(key):
-            raise _FaultError(
-                ("signature", key),
-                f"signature.{key} with the server {config.signature_server}",
-                "Only an https:// address shows who the server is, and hides a token from others.",
-            )
+    scheme, _, rest = config.signature_server.partition("://")
+    if scheme == "http" and not _is_here(rest.partition("/")[0]):
+        raise _FaultError(
+            ("signature", "server_address"),
+            f"signature.server_address is {config.signature_server!r}: plain http is for this machine only",
+            "Use https, or a tunnel to localhost.",
+        )
+    if scheme == "http" and config.signature_ca_file:
+        raise _FaultError(
+            ("signature", "ca_file"),
+            f"signature.ca_file with the server {config.signature_server}",
+            "Only an https:// address has authorities.",
+        )
+
+
+def _is_here(host: str) -> bool:
+    """Whether a server's HOST[:PORT] is on this machine, whatever the network says."""
+    name, _, port = host.rpartition(":")
+    if not name or not port.isdigit():
+        name = host
+    numbers = name.split(".")
+    is_loopback = len(numbers) == 4 and numbers[0] == "127" and all(number.isdigit() for number in numbers)
+    return is_loopback or name in ("localhost", "[::1]")
 
 
 def _text(value: object) -> str:

@@ -293,7 +293,9 @@ ENGINE_FILES = {
     "containerd": ("usr/bin/containerd", "etc/containerd/config.toml"),
     "podman": ("usr/bin/podman", "etc/containers/containers.conf.d/50-rune.conf"),
 }
-CRI = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rune]\n'
+CRI = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rune]\n'
+TYPE = 'runtime_type = "io.containerd.rune.v2"\n'
+SHIM = "/usr/local/bin/containerd-shim-rune-v2"
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,24 @@ CRI = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rune]\n'
         ("containerd", None, "note", "is not there"),
         ("containerd", "version = ", "warning", "is no TOML"),
         ("containerd", "version = 2\nplugins = 1\n", "note", "does not know rune"),
-        ("containerd", CRI + 'runtime_type = "io.containerd.rune.v2"\n', "ok", "runtime rune: io.containerd.rune.v2"),
+        ("containerd", CRI + TYPE, "ok", f"runtime rune: {SHIM}"),
+        ("containerd", CRI + TYPE + "runtime_path = '/gone'\n", "warning", "/gone is not there"),
+        ("containerd", "imports = ['conf.d/*']\n" + CRI + TYPE, "ok", f"runtime rune: {SHIM}"),
+        ("containerd", "imports = ['/etc/containerd/other.d/*']\n", "ok", f"runtime rune: {SHIM}"),
+        (
+            "containerd",
+            "imports = ['other.d/*']\n" + CRI + TYPE,
+            "warning",
+            "ignored by containerd before 2.0: /etc/contai",
+        ),
+        ("docker", '{"runtimes": {"rune": {"runtimeType": "io.containerd.rune.v2"}}}', "ok", f"runtime rune: {SHIM}"),
+        ("docker", f'{{"runtimes": {{"sgx": {{"runtimeType": "{SHIM}"}}}}}}', "ok", f"runtime sgx: {SHIM}"),
+        (
+            "docker",
+            f'{{"runtimes": {{"sgx": {{"runtimeType": "/gone{SHIM}"}}}}}}',
+            "warning",
+            f"/gone{SHIM} is not there",
+        ),
         ("containerd", CRI + 'options = { BinaryName = "/opt/rune" }\n', "ok", "runtime rune: /opt/rune"),
         ("podman", None, "note", "does not know rune"),
         ("podman", "[engine.runtimes]\nrune = ['/gone', '/opt/rune']\n", "ok", "runtime rune: /opt/rune"),
@@ -323,11 +342,21 @@ def test_what_an_engine_knows_of_rune_is_told(
     program, config = ENGINE_FILES[engine]
     host.write(program, "")
     host.write("opt/rune", "").chmod(0o755)
+    host.write(SHIM.lstrip("/"), "").chmod(0o755)
+    host.write("etc/containerd/conf.d/broken.toml", "[")
+    host.write("etc/containerd/other.d/other.toml", CRI + TYPE)
     if text is not None:
         host.write(config, text)
     finding = host.finding(engine)
     assert finding["state"] == state
     assert found in finding["found"]
+
+
+def test_an_engine_whose_shim_is_not_installed_is_warned_of(host: HostTree) -> None:
+    host.write("usr/bin/containerd", "")
+    host.write("etc/containerd/config.toml", CRI + TYPE)
+    finding = host.finding("containerd")
+    assert (finding["state"], finding["found"]) == ("warning", f"runtime rune: {SHIM} is not there, or no program")
 
 
 def test_without_engines_that_is_said(host: HostTree) -> None:

@@ -124,6 +124,14 @@ def test_a_size_is_bytes_or_has_a_unit(tmp_path: Path, written: str, size: int) 
 
 
 @pytest.mark.parametrize(
+    "host", ["localhost", "localhost:9080", "127.0.0.1:9080/base", "127.1.2.3", "[::1]", "[::1]:80"]
+)
+def test_a_server_on_this_machine_may_speak_plain_http(tmp_path: Path, host: str) -> None:
+    text = f'[signature]\nserver_address = "http://{host}"\ntoken_file = "/t"\n'
+    assert config_of(tmp_path, text).signature_server == f"http://{host}"
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("x = 1\n[sgx\n", r"is not valid TOML: .*line 2"),
@@ -163,13 +171,12 @@ def test_a_size_is_bytes_or_has_a_unit(tmp_path: Path, written: str, size: int) 
         ('[signature]\nserver_address = "https://a b"\n', "signature.server_address is 'https://a b'"),
         ("[signature]\nserver_address = 1\n", "signature.server_address is 1"),
         (
-            '[signature]\nserver_address = "http://a"\nca_file = "/c"\n',
-            "line 3: signature.ca_file with the server http://a",
+            '[signature]\nca_file = "/c"\nserver_address = "http://a"\n',
+            "line 3: signature.server_address is 'http://a'",
         ),
-        (
-            '[signature]\nserver_address = "http://a"\ntoken_file = "/c"\n',
-            "line 3: signature.token_file with the server",
-        ),
+        ('[signature]\nserver_address = "http://127.0.0.1.a:80/x"\n', "plain http is for this machine only"),
+        ('[signature]\nserver_address = "http://localhost.a"\n', "plain http is for this machine only"),
+        ('[signature]\nserver_address = "http://[::1]"\nca_file = "/c"\n', "line 3: signature.ca_file with the server"),
         ("\n[signature]\nthrow_away_key = true\n", "line 3: signature.throw_away_key with sgx.platform 'hardware'"),
         (
             'signature.throw_away_key = true\nsgx.platform = "auto"\n',
