@@ -31,13 +31,16 @@ class Loader:
 
 
 def enter():
-    """Run one command and end the process. The launcher has renewed sys.argv and the environment."""
+    """Run what the program is called as, and end the process. The launcher has renewed sys.argv and the environment."""
     library = _launcher.library
     sys.path[0] = library
     inclavare.__file__ = f"{library}/inclavare/__init__.py"
     inclavare.__path__ = [f"{library}/inclavare"]
-    main()
+    name = sys.argv[0].rpartition("/")[2]
+    (shim.main if name == SHIM else rune.main)()
 
+
+SHIM = "containerd-shim-rune-v2"
 
 # What most commands use comes first, and so lies together: a page of memory that no command touches costs nothing.
 HOT = [f"inclavare.cli.{name}_command" for name in ("state", "kill", "start", "delete", "exec", "create", "run")]
@@ -49,4 +52,4 @@ sys.meta_path.remove(Loader)
 del _launcher.modules
 
 import inclavare  # noqa: E402
-from inclavare.cli.rune import main  # noqa: E402
+from inclavare.cli import rune, shim  # noqa: E402

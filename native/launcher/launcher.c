@@ -24,6 +24,7 @@
 
 #include "json.h"
 #include "snapshot.h"
+#include "syscall.h"
 
 static char library[PATH_MAX + 32]; /* the folder that holds the package `inclavare` */
 static PyObject *enter;             /* begin.py's function */
@@ -102,7 +103,8 @@ static _Noreturn void run_with_python(int argc, char **argv) {
 
 /* --- when it is built ---------------------------------------------------------------------------- */
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, NULL, 0, 0, 0, 0};
+static PyMethodDef functions[] = {{"syscall", _PyCFunction_CAST(py_syscall), METH_FASTCALL, NULL}, {0}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, functions, 0, 0, 0, 0};
 
 static PyObject *make_module(void) {
     return PyModule_Create(&definition);
@@ -214,7 +216,7 @@ int main(int argc, char **argv) {
     guard_stdio();
     find_library();
     const char *python = getenv("RUNE_PYTHON");
-    if (python && *python && strcmp(python, "0") != 0)
+    if (python && *python && strcmp(python, "0") != 0 && !strstr(argv[0], "shim"))
         run_with_python(argc, argv);
     guard_fds();
     resume();

@@ -63,6 +63,10 @@ class StateError(InclavareError):
     """The container is not in the state that the command needs, or does not exist."""
 
 
+class WireError(InclavareError):
+    """A message from a peer is malformed."""
+
+
 class EnclaveError(InclavareError):
     """An enclave cannot be configured, built, measured, signed or entered."""
 

@@ -12,6 +12,7 @@ import stat
 
 from inclavare import __version__, installed
 from inclavare.container.process_plan import Filter
+from inclavare.linux.digest import sha256
 
 DIRECTORY = ".bpf"
 FILES_MAX = 64
@@ -34,7 +35,7 @@ def filter_key(profile: bytes, compiler: str) -> str:
     """
     status = os.stat(compiler)
     made_by = f"{__version__} {status.st_mtime_ns} {status.st_size} "
-    return _sha256(made_by.encode() + profile).hex()
+    return sha256(made_by.encode() + profile).hex()
 
 
 def cached_filter(root: str, key: str, compile_it: Callable[[], bytes]) -> bytes:
@@ -98,7 +99,7 @@ def _read(directory: str, path: str) -> bytes | None:
         return None
     head = len(MAGIC) + DIGEST_SIZE
     code = content[head:]
-    if content[:head] != MAGIC + _sha256(code) or not code or len(code) % 8:
+    if content[:head] != MAGIC + sha256(code) or not code or len(code) % 8:
         return None
     return code
 
@@ -114,17 +115,7 @@ def _write(directory: str, path: str, code: bytes) -> None:
     temporary = f"{path}.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, MAGIC + _sha256(code) + code)
+        os.write(fd, MAGIC + sha256(code) + code)
     finally:
         os.close(fd)
     os.rename(temporary, path)
-
-
-def _sha256(data: bytes) -> bytes:
-    """SHA-256 without hashlib, which loads OpenSSL for 3 ms."""
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found]  # noqa: PLC0415  # Python 3.11
-    except ImportError:
-        from _sha2 import sha256  # type: ignore[import-not-found]  # noqa: PLC0415  # Python 3.12
-    digest: bytes = sha256(data).digest()
-    return digest

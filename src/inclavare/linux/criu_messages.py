@@ -6,26 +6,12 @@ not know are skipped when a message is read. No I/O.
 
 from __future__ import annotations
 
-from inclavare.errors import HostError
+from inclavare.errors import HostError, WireError
+from inclavare.wire import protobuf
+from inclavare.wire.protobuf import Field, Schema
 
 DUMP, RESTORE, PRE_DUMP, NOTIFY, FEATURE_CHECK, VERSION = 1, 2, 4, 6, 9, 10  # criu_req_type
 CGROUP_MODES = {"": 6, "ignore": 0, "soft": 3, "full": 4, "strict": 5}  # criu_cg_mode; "" is CRIU's default
-
-MASK64 = (1 << 64) - 1
-
-
-class Field:
-    """A field's number and kind: "int", "bool", "text" or the schema of a message. `repeated`: its value is a list."""
-
-    __slots__ = ("kind", "number", "repeated")
-
-    def __init__(self, number: int, kind: str | dict[str, Field], *, repeated: bool = False) -> None:
-        self.number = number
-        self.kind = kind
-        self.repeated = repeated
-
-
-Schema = dict[str, Field]
 
 PAGE_SERVER: Schema = {"address": Field(1, "text"), "port": Field(2, "int")}
 INHERIT_FD: Schema = {"key": Field(1, "text"), "fd": Field(2, "int")}
@@ -89,80 +75,13 @@ RESPONSE: Schema = {
 
 
 def encode(schema: Schema, message: dict[str, object]) -> bytes:
-    """Write a message. Raises KeyError for a field that the schema lacks."""
-    parts = []
-    for name, value in message.items():
-        field = schema[name]
-        parts += [_encode_field(field, item) for item in (value if isinstance(value, list) else [value])]
-    return b"".join(parts)
+    """Write a message; in proto2 a number that is given is there, also if it is 0."""
+    return protobuf.encode(schema, message, explicit=True)
 
 
 def decode(schema: Schema, raw: bytes) -> dict[str, object]:
-    """Read a message. Raises HostError for bytes that are none. Of a field that comes twice the last counts."""
-    message: dict[str, object] = {}
-    names = {field.number: name for name, field in schema.items()}
-    at = 0
-    while at < len(raw):
-        key, at = _read_varint(raw, at)
-        wire = key & 7
-        value: int | bytes
-        if wire == 0:
-            value, at = _read_varint(raw, at)
-        else:
-            size, at = _read_varint(raw, at) if wire == 2 else ({1: 8, 5: 4}.get(wire, len(raw) + 1), at)
-            value, at = raw[at : at + size], at + size
-            if at > len(raw):
-                raise _malformed()
-        name = names.get(key >> 3)
-        if name is not None:
-            message[name] = _value(schema[name].kind, value)
-    return message
-
-
-def _encode_field(field: Field, value: object) -> bytes:
-    if isinstance(value, int):
-        return _varint(field.number << 3) + _varint(value & MASK64)
-    if isinstance(value, dict) and isinstance(field.kind, dict):
-        raw = encode(field.kind, value)
-    else:
-        raw = str(value).encode("utf-8", "surrogateescape")
-    return _varint(field.number << 3 | 2) + _varint(len(raw)) + raw
-
-
-def _value(kind: str | Schema, raw: int | bytes) -> object:
-    if isinstance(raw, int):
-        if kind == "bool":
-            return raw != 0
-        if kind == "int":
-            return (raw & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000  # all numbers that we read are int32
-    elif isinstance(kind, dict):
-        return decode(kind, raw)
-    elif kind == "text":
-        return raw.decode("utf-8", "surrogateescape")
-    raise _malformed()
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at == len(raw):
-            break
-        byte = raw[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & MASK64, at
-    raise _malformed()
-
-
-def _malformed() -> HostError:
-    return HostError("CRIU answered with something that is no message of its protocol")
+    """Read a message. Raises HostError for bytes that are none."""
+    try:
+        return protobuf.decode(schema, raw)
+    except WireError as error:
+        raise HostError(f"CRIU answered with something that is no message of its protocol: {error}") from error

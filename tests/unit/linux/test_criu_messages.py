@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 
 from inclavare.errors import HostError
 from inclavare.linux import criu_messages as m
+from inclavare.wire.protobuf import Schema
 
 KINDS = {"int": 5, "bool": 8, "text": 9}  # FieldDescriptorProto: int32, bool, string
 
 
-def protobuf(name: str, schema: m.Schema) -> Any:
+def protobuf(name: str, schema: Schema) -> Any:
     """The message class that google.protobuf makes of a schema."""
     descriptor = pytest.importorskip("google.protobuf.descriptor_pb2", reason="needs protobuf (PyPI)")
     factory = pytest.importorskip("google.protobuf.message_factory")
     file = descriptor.FileDescriptorProto(name=f"{name}.proto", package="criu")
 
-    def add(kind: str, fields: m.Schema) -> str:
+    def add(kind: str, fields: Schema) -> str:
         message = descriptor.DescriptorProto(name=kind)
         for field_name, field in fields.items():
             entry = message.field.add(name=field_name, number=field.number, label=3 if field.repeated else 1)

@@ -1,0 +1,185 @@
+"""What the children of the shim do: each function is one operation of the runtime, and gives its answer's values."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from inclavare.container import create as creation
+from inclavare.container import exec as execution
+from inclavare.container import lifecycle, store
+from inclavare.errors import HostError, StateError
+from inclavare.linux.files import read_file
+from inclavare.oci import jsontext, spec
+from inclavare.shim import rootfs
+
+TYPE_CHECKING = False  # typing costs 7 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+    from inclavare.log import Log
+    from inclavare.shim.options import Options
+
+HOOKS_OF_START = (b'"startContainer"', b'"poststart"')
+
+
+def mount(request: dict[str, Any]) -> dict[str, Any]:
+    """Mount the root filesystem of a container that is to be restored at its start."""
+    rootfs.mount(request["rootfs"], f"{request['bundle']}/rootfs")
+    return {}
+
+
+def create(request: dict[str, Any], root: str, options: Options, platform: str, log: Log) -> dict[str, Any]:
+    """Mount the root filesystem and make the container, or restore it where it is mounted. On failure nothing is left.
+
+    Gives pid, cgroups, whether it has its own pid namespace, and whether its start has hooks.
+    """
+    bundle = request["bundle"]
+    _write(f"{bundle}/options.json", options.json())
+    _write(f"{bundle}/runtime", b"rune")
+    place = f"{bundle}/rootfs"
+    if not request["checkpoint"]:
+        rootfs.mount(request["rootfs"], place)
+    try:
+        raw = read_file(f"{bundle}/config.json")
+        chosen = _choices(request, root, options, platform, raw)
+        prepared = creation.Prepared(request["id"], bundle, chosen, log)
+        if request["checkpoint"]:
+            built = _restore(prepared, request["checkpoint"], log)
+        else:
+            built = creation.build(prepared, log)
+    except BaseException:
+        rootfs.umount(place)
+        raise
+    pid_namespace = prepared.spec.linux.namespace("pid")
+    return {
+        "pid": built.pid,
+        "master": built.master,
+        "cgroups": built.record.cgroups,
+        "own_pids": pid_namespace is not None and not pid_namespace.path,
+        "hooks": any(name in prepared.raw for name in HOOKS_OF_START),
+    }
+
+
+def start(root: str, container_id: str, log: Log) -> dict[str, Any]:
+    """Let the container's program run. Without hooks this does not block, and the shim does it itself."""
+    lifecycle.start(store.load(root, container_id), log)
+    return {}
+
+
+def execute(root: str, container_id: str, process: bytes, *, terminal: bool, log: Log) -> dict[str, Any]:
+    """Run another process, with the child's stdio. Gives its pid."""
+    record = store.load(root, container_id)
+    document = execution.container_spec(record)
+    parsed = spec.parse_process(jsontext.loads(process, "the process"))
+    parsed.terminal = terminal
+    options = execution.Options()
+    options.terminal = True
+    executed = execution.execute(record, execution.make_request(record, document, parsed), options, log)
+    return {"pid": executed.pid, "master": executed.master}
+
+
+def delete(root: str, container_id: str, bundle: str, log: Log, *, force: bool) -> dict[str, Any]:
+    """Remove the container, if it is there, and unmount its root filesystem."""
+    try:
+        lifecycle.delete(store.load(root, container_id), log, force=force)
+    except store.DamagedError:
+        from inclavare.container import damaged  # noqa: PLC0415  # never, if all goes well
+
+        damaged.delete(root, container_id, log)
+    except StateError:
+        if os.path.isdir(f"{root}/{container_id}"):
+            raise
+    rootfs.umount(f"{bundle}/rootfs")
+    return {}
+
+
+def kill_all(root: str, container_id: str, number: int) -> dict[str, Any]:
+    """Signal every process of the container."""
+    lifecycle.kill(store.load(root, container_id), number, everyone=True)
+    return {}
+
+
+def pause(root: str, container_id: str) -> dict[str, Any]:
+    """Stop every process of the container."""
+    from inclavare.container import pause as pausing  # noqa: PLC0415  # seldom
+
+    pausing.pause(store.load(root, container_id))
+    return {}
+
+
+def resume(root: str, container_id: str) -> dict[str, Any]:
+    """Let them go on."""
+    from inclavare.container import pause as pausing  # noqa: PLC0415  # seldom
+
+    pausing.resume(store.load(root, container_id))
+    return {}
+
+
+def update(root: str, container_id: str, resources: bytes, log: Log) -> dict[str, Any]:
+    """Change the container's limits."""
+    from inclavare.container import update as updating  # noqa: PLC0415  # seldom
+
+    parsed = spec.parse_resources(jsontext.loads(resources, "the resources"))
+    updating.update(store.load(root, container_id), parsed, log)
+    return {}
+
+
+def checkpoint(root: str, container_id: str, path: str, options: dict[str, Any], log: Log) -> dict[str, Any]:
+    """Write the container to an image, and let it end if `exit` says so."""
+    from inclavare.container import checkpoint as checkpoints  # noqa: PLC0415  # seldom
+
+    names = {
+        "tcp_established": options["open_tcp"],
+        "ext_unix_sk": options["external_unix_sockets"],
+        "shell_job": options["terminal"],
+        "file_locks": options["file_locks"],
+        "leave_running": not options["exit"],
+    }
+    image = path or options["image_path"]
+    choices = checkpoints.Choices(image, {name: True for name, chosen in names.items() if chosen})
+    choices.work_path = options["work_path"] or f"{image}/work"
+    choices.manage_cgroups_mode = options["cgroups_mode"]
+    os.makedirs(choices.work_path, 0o700, exist_ok=True)
+    checkpoints.checkpoint(store.load(root, container_id), choices, log)
+    return {}
+
+
+def _choices(request: dict[str, Any], root: str, options: Options, platform: str, raw: bytes) -> creation.Options:
+    chosen = creation.Options(root)
+    chosen.pid_file = f"{request['bundle']}/init.pid"
+    chosen.no_pivot = options.values["no_pivot_root"]
+    chosen.new_keyring = not options.values["no_new_keyring"]
+    chosen.sgx_platform = platform
+    chosen.terminal = bool(request["terminal"])
+    chosen.wait = not request["checkpoint"]
+    if options.values["systemd_cgroup"] or _names_a_slice(raw):
+        chosen.cgroup_manager = "systemd"
+    return chosen
+
+
+def _names_a_slice(raw: bytes) -> bool:
+    """Tell whether cgroupsPath is SLICE:PREFIX:NAME: kubelet with systemd's driver writes so."""
+    document = jsontext.loads(raw)
+    linux = document.get("linux") if isinstance(document, dict) else None
+    path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
+    return isinstance(path, str) and path.count(":") == 2 and not path.startswith("/") and ".slice:" in path
+
+
+def _restore(prepared: creation.Prepared, image: str, log: Log) -> creation.Built:
+    from inclavare.container import checkpoint as checkpoints  # noqa: PLC0415  # seldom
+    from inclavare.container import restore  # noqa: PLC0415
+
+    return restore.restore(prepared, checkpoints.Choices(image, {}), log)
+
+
+def _write(path: str, content: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        if os.write(fd, content) != len(content):
+            raise HostError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}")
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Encodings of messages, without I/O: protobuf by tables, ttrpc's frames."""
