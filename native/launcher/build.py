@@ -19,6 +19,7 @@ LAUNCHER = Path(__file__).resolve().parent
 SOURCES = LAUNCHER.parents[1] / "src"
 VERSIONS = ((3, 11),)  # resume() of launcher.c knows these from inside
 BUILTIN = {"_posixsubprocess", "_signal", "_socket", "_struct", "errno", "fcntl", "posix", "select", "time"}
+ATTEMPTS = 5  # to save two that are the same, one after the other
 REPLACED = ("malloc", "calloc", "realloc", "free", "pthread_self")  # by snapshot.c
 
 
@@ -40,13 +41,18 @@ def main(directory: Path, program: Path, compiler: list[str]) -> None:
     flags = ["-static", "-no-pie", "-Wl,--no-warnings", *(f"-Wl,--wrap={name}" for name in REPLACED)]
     _run([*compiler, *flags, "-T", LAUNCHER / "snapshot.ld", "-o", launcher, *objects, library, *others])
     # The same twice: so nothing in it is an address of the one process that saved it, which would mislead all others.
-    again = directory / "again"
-    for copy in (program, again):
-        copy.unlink(missing_ok=True)
-        save(launcher, modules, copy)
-    if program.read_bytes() != again.read_bytes():
-        program.unlink()
-        sys.exit("the launcher keeps what belongs to one process")
+    # What differs once in a while (the time of a folder that is written to meanwhile) is not: then it is tried again.
+    before = now = b""
+    for _ in range(ATTEMPTS):
+        program.unlink(missing_ok=True)
+        save(launcher, modules, program)
+        before, now = now, program.read_bytes()
+        if now == before:
+            return
+    program.unlink()
+    different = [place for place in range(0, len(now), 8) if now[place : place + 8] != before[place : place + 8]]
+    places = ", ".join(f"{place:#x}" for place in different[:8])
+    sys.exit(f"the launcher keeps what belongs to one process: {len(different)} words of its file, at {places}")
 
 
 def save(launcher: Path, modules: Path, program: Path) -> None:
