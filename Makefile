@@ -7,7 +7,7 @@
 # make fuzz         a million broken inputs for every reader of quotes, certificates, collateral, images and requests
 # make install      into PREFIX (default /usr/local), below DESTDIR; make uninstall takes it away again
 # make install-containerd, install-docker      make the installed shim known to an engine; uninstall-... unknown again
-# make bench        rune beside runc and crun on this machine
+# make bench        rune beside runc and crun on this machine; bench-shims: its shim beside containerd's
 # make soak         what CYCLES containers in turn, CROWD at once and KILLS of rune leave behind (docs/reliability.md)
 #
 # Native parts are built into src/inclavare/_native, where the Python package, the wheel and `make install` find them.
@@ -74,7 +74,7 @@ $(BUILD)/manual/rune.bash: tools/manual.py src/inclavare/cli/table.py $(wildcard
 APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography libpython3-dev
 APT_TEST := python3-venv busybox-static clang-format dbus-daemon libseccomp-dev strace valgrind iproute2 iptables procps docker.io containerd runc crun podman buildah netavark uidmap
 APT_VM := mmdebstrap qemu-system-x86 e2fsprogs
-APT_BENCH := runc crun strace valgrind
+APT_BENCH := runc crun containerd busybox-static strace valgrind
 
 # Installs the Debian packages $(1) that are missing, or says which they are.
 define NEED_PACKAGES
@@ -168,6 +168,10 @@ bench: deps-bench
 	@$(MAKE) -s all
 	@$(PYTHON) bench/compare.py
 
+bench-shims: deps-bench
+	@$(MAKE) -s all
+	@bench/shims.py
+
 CYCLES := 10000
 CROWD := 500
 KILLS := 1000
@@ -242,5 +246,5 @@ clean:
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: all native-test deps deps-build deps-test deps-vm deps-bench check test test-vm unit lint lint-format lint-ruff lint-mypy lint-rooms
-.PHONY: lint-c format demo fuzz bench soak install uninstall clean
+.PHONY: lint-c format demo fuzz bench bench-shims soak install uninstall clean
 .PHONY: install-containerd install-docker uninstall-containerd uninstall-docker

@@ -1,6 +1,6 @@
 """System calls that Python's modules lack: mount(2), umount2(2), prctl(2).
 
-In the launcher they go through its own function, in a script through ctypes (3 ms to import).
+In the launcher they go through its own functions, in a script through ctypes (3 ms to import).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from inclavare.linux.calls import SYS_MOUNT, SYS_PRCTL, SYS_UMOUNT2
 from inclavare.linux.headers import PR_SET_CHILD_SUBREAPER
 
 try:
-    from _launcher import syscall  # type: ignore[import-not-found]
+    from _launcher import syscall, unmap_file  # type: ignore[import-not-found]
 except ImportError:
+    unmap_file = None
 
     def syscall(number: int, *arguments: int | bytes) -> int:
         """Call the kernel with integers and with the addresses of bytes. Raises OSError."""
@@ -41,3 +42,9 @@ def umount(target: str, flags: int) -> None:
 def become_subreaper() -> None:
     """Take the place of the parent for those of our descendants whose parents end."""
     syscall(SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def let_go() -> None:
+    """Unmap what was only read of the program's own file (native/launcher/pages.c)."""
+    if unmap_file is not None:
+        unmap_file()

@@ -8,7 +8,7 @@ import os
 import sys
 
 from inclavare.linux.files import read_file
-from inclavare.linux.syscall import become_subreaper
+from inclavare.linux.syscall import become_subreaper, let_go
 from inclavare.shim.connection import Server
 from inclavare.shim.log import ShimLog
 from inclavare.shim.loop import Loop
@@ -44,6 +44,7 @@ def run(invocation: Invocation, listener: _socket.socket, path: str, log: ShimLo
     become_subreaper()
     _close_inherited(keep=(listener.fileno(), log.fd))
     loop = Loop(log)
+    loop.at_rest = let_go
     publisher = Publisher(loop, invocation.ttrpc_address, invocation.namespace, log)
 
     async def leave() -> None:
@@ -63,7 +64,6 @@ def run(invocation: Invocation, listener: _socket.socket, path: str, log: ShimLo
     server = Server(loop, listener, service.call, log)
     for number in (_signal.SIGTERM, _signal.SIGINT):
         _signal.signal(number, lambda number, _frame: _stop(loop, path, log, number))
-    gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)
     gc.enable()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 TIMERS_KEPT = 64
+REST_S = 1.0
 
 
 class CancelledError(BaseException):
@@ -183,6 +184,7 @@ class Loop:
         self._stopped = False
         self._children: dict[int, Callable[[int], None]] = {}
         self._strangers: dict[int, int] = {}
+        self.at_rest: Callable[[], None] = _nothing_to_do  # called when nothing has happened for a while
         self.expected = 0  # of children whose pids are about to be told: the ends of strangers are kept meanwhile
         self._wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.signal(_signal.SIGCHLD, _nothing)
@@ -270,13 +272,24 @@ class Loop:
 
     def run(self) -> None:
         """Go on until stopped."""
+        worked = True
         while not self._stopped:
             while self._soon:
                 callbacks, self._soon = self._soon, []
                 for callback in callbacks:
                     self._call(callback)
             timeout = max(0.0, self._times[0].due - time.monotonic()) if self._times else -1
-            for fd, events in self._epoll.poll(timeout if not self._stopped else 0):
+            rests = worked and not 0 <= timeout < REST_S
+            if self._stopped:
+                timeout = 0
+            elif rests:
+                timeout = REST_S
+            ready = self._epoll.poll(timeout)
+            if rests and not ready:
+                self.at_rest()
+                worked = False
+            for fd, events in ready:
+                worked = True
                 watcher = self._files.get(fd)
                 if watcher is not None:
                     self._call(watcher, events)
@@ -317,6 +330,10 @@ class Loop:
 
 def _no_more() -> None:
     """Be the callback of a timer that is done."""
+
+
+def _nothing_to_do() -> None:
+    """Rest."""
 
 
 def _nothing(_number: int, _frame: object) -> None:
