@@ -9,6 +9,7 @@
 # make install-containerd, install-docker      make the installed shim known to an engine; uninstall-... unknown again
 # make bench        rune beside runc and crun on this machine; bench-shims: its shim beside containerd's
 # make soak         what CYCLES containers in turn, CROWD at once and KILLS of rune leave behind (docs/reliability.md)
+# make soak-shim    what LIVES of containers and CALLS in one shim, and KILLS of it and of containerd, do
 #
 # Native parts are built into src/inclavare/_native, where the Python package, the wheel and `make install` find them.
 # Each folder of native/ describes its own part in rules.mk: it adds to NATIVE (what is shipped) and NATIVE_TEST (what
@@ -180,6 +181,14 @@ soak: deps-test
 	@$(MAKE) -s all
 	@$(PYTHON) bench/soak.py --cycles $(CYCLES) --crowd $(CROWD) --kills $(KILLS)
 
+LIVES := 2000
+CALLS := 20000
+
+soak-shim: KILLS := 500
+soak-shim: deps-test
+	@$(MAKE) -s all
+	@bench/shim_soak.py --lives $(LIVES) --calls $(CALLS) --kills $(KILLS)
+
 # --- installation ---------------------------------------------------------------------------------------------------
 
 PREFIX := /usr/local
@@ -246,5 +255,5 @@ clean:
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: all native-test deps deps-build deps-test deps-vm deps-bench check test test-vm unit lint lint-format lint-ruff lint-mypy lint-rooms
-.PHONY: lint-c format demo fuzz bench bench-shims soak install uninstall clean
+.PHONY: lint-c format demo fuzz bench bench-shims soak soak-shim install uninstall clean
 .PHONY: install-containerd install-docker uninstall-containerd uninstall-docker

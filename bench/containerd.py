@@ -31,32 +31,48 @@ CHUNK = 1 << 16
 
 
 class Events:
-    """Takes the events of all shims. `exits` counts those of ends."""
+    """Takes the events of all shims; `exits` has the ids of those that ended."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.exits: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(path)
-        self._socket.listen(1024)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._clients: set[socket.socket] = set()
+        self.up()
 
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._socket.accept()
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+    def up(self) -> None:
+        """Listen."""
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(self.path)
+        self._socket.listen(1024)
+        threading.Thread(target=self._accept, args=(self._socket,), daemon=True).start()
+
+    def down(self) -> None:
+        """Be gone, at once, for all."""
+        os.unlink(self.path)
+        for each in (self._socket, *self._clients):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with listener, contextlib.suppress(OSError):  # it is down
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         reader = ttrpc.Reader()
-        with client:
+        self._clients.add(client)
+        with client, contextlib.suppress(OSError):
             while data := client.recv(CHUNK):
                 for frame in reader.feed(data):
-                    request = protobuf.parse(ttrpc.REQUEST_SCHEMA, frame.payload or b"")
-                    envelope = protobuf.parse(m.FORWARD, request["payload"])["envelope"]
-                    if envelope["topic"] == "/tasks/exit":
-                        event = protobuf.parse(m.EVENTS["TaskExit"][1], envelope["event"]["value"])
-                        self.exits.append(event["id"])
+                    self._take(protobuf.parse(ttrpc.REQUEST_SCHEMA, frame.payload or b"")["payload"])
                     client.sendall(ttrpc.answer(frame.stream, b""))
+        self._clients.discard(client)
+
+    def _take(self, payload: bytes) -> None:
+        envelope = protobuf.parse(m.FORWARD, payload)["envelope"]
+        if envelope["topic"] == "/tasks/exit":
+            self.exits.append(protobuf.parse(m.EVENTS["TaskExit"][1], envelope["event"]["value"])["id"])
 
 
 class FailedError(Exception):
@@ -89,8 +105,13 @@ class Client:
                     raise FailedError(f"{method}: {answer['status'].get('message')}")
                 return protobuf.parse(answered, answer["payload"])
 
+    def hang_up(self) -> None:
+        """End the connection, also for who waits for an answer."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Hang up."""
+        """Be done with it."""
         self._socket.close()
 
 
@@ -136,18 +157,28 @@ class Task:
         self.shim = shim
         self.id = container_id
         self.bundle = bundle
-        self.shim_pid = 0
+        self.deleted = b""  # what `delete` answered
+        self.shim_pid = self.pid = 0
+        self.client: Client | None = None
         os.mkfifo(f"{bundle}/log")
         self._log = os.open(f"{bundle}/log", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def begin(self) -> None:
         """Start the shim, or find the group's."""
-        self.client = Client(self.shim.run(self.id, self.bundle, "start").decode().removeprefix("unix://"))
+        self._path = self.shim.run(self.id, self.bundle, "start").decode().removeprefix("unix://")
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect to its shim, again if containerd was gone."""
+        if self.client is not None:
+            self.client.close()
+        self.client = Client(self._path)
         self.shim_pid = self.client.call("Connect", id=self.id)["shim_pid"]
 
     def create(self, **stdio: str) -> None:
         """Make the container."""
-        self.client.call("Create", id=self.id, bundle=self.bundle, options=self.shim.options(), **stdio)
+        request = {"id": self.id, "bundle": self.bundle, "options": self.shim.options(), **stdio}
+        self.pid = self.client.call("Create", **request)["pid"]
 
     def start(self) -> None:
         """Let it run."""
@@ -189,4 +220,4 @@ class Task:
     def _end(self) -> None:
         self.shim_pid = 0
         os.close(self._log)
-        self.shim.run(self.id, self.bundle, "-bundle", self.bundle, "delete")
+        self.deleted = self.shim.run(self.id, self.bundle, "-bundle", self.bundle, "delete")

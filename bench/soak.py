@@ -1,9 +1,7 @@
 #!/usr/bin/python3
 """Looks for what rune leaves behind: many containers in turn, many at once, and rune killed at random moments.
 
-Runs in pid, mount and IPC namespaces of its own, so that every process, mount and piece of shared memory in sight is
-its own doing: what is there at the end and was not at the beginning is a leak. Needs root. It uses control groups below
-a parent of its own only. Exit status 1, with a list, when anything is left or a command fails.
+Needs root. Exit status 1, with a list, when anything is left or a command fails (leftovers.py).
 
 Usage: bench/soak.py [--cycles N] [--crowd N] [--kills N] [--seed N] [--rune PATH]
 """
@@ -11,21 +9,17 @@ Usage: bench/soak.py [--cycles N] [--crowd N] [--kills N] [--seed N] [--rune PAT
 from __future__ import annotations
 
 import argparse
-import contextlib
 import glob
 import os
 import random
-import shutil
-import sys
 import tempfile
 import time
 
 import bundle
+from leftovers import Leftovers, enter_namespaces, memory_mib, outlive, reap, say, wait
 
 RUNE = os.path.realpath(__file__ + "/../../build/bin/rune")
-MARK = "INCLAVARE_SOAK"  # in the environment: the name of our control groups, once the namespaces are ours
 LOOK_EVERY = 1000
-GRACE_S = 5.0  # a process that was killed is not gone at once
 VICTIMS = ("create", "start", "exec", "run", "kill", "delete", "delete --force")
 
 
@@ -35,10 +29,9 @@ class Soak:
     def __init__(self, rune: str, directory: str) -> None:
         self.rune = rune
         self.directory = directory
-        self.groups = os.environ[MARK]
+        self.leftovers = Leftovers(f"{directory}/state/*")
         self.short = self._bundle("short", ["/bin/true"])
         self.long = self._bundle("long", ["/bin/sleep", "100000"])
-        self.before: dict[str, set[str]] = {}
 
     def start(self, *words: str) -> int:
         """Start a command and return its pid. Errors go to a file: a container would keep a pipe open."""
@@ -61,38 +54,6 @@ class Soak:
         with open(f"{self.directory}/pid", encoding="ascii") as file:
             return int(file.read())
 
-    def places(self) -> list[str]:
-        """Return our parent of control groups in every hierarchy."""
-        return glob.glob(f"/sys/fs/cgroup/*/{self.groups}") + glob.glob(f"/sys/fs/cgroup/{self.groups}")
-
-    def look(self) -> dict[str, set[str]]:
-        """Return what is there, by kind."""
-        with open("/proc/self/mountinfo", encoding="utf-8") as file:
-            mounts = set(file.read().splitlines())
-        shared: set[str] = set(os.listdir("/dev/shm"))  # noqa: S108  # to look at
-        for kind in ("shm", "sem", "msg"):
-            with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
-                shared.update(f"{kind} {line}" for line in file.read().splitlines()[1:])
-        return {
-            "mount": mounts,
-            "control group": {group for place in self.places() for group in glob.glob(f"{place}/**/", recursive=True)},
-            "state": set(glob.glob(f"{self.directory}/state/*")),
-            "process": {name for name in os.listdir("/proc") if name.isdecimal()},
-            "open file": set(os.listdir("/proc/self/fd")),
-            "shared memory": shared,
-        }
-
-    def check(self, when: str) -> None:
-        """Compare with the beginning. Raises SystemExit with a list of what is left."""
-        deadline = time.monotonic() + GRACE_S
-        while left := [
-            f"{kind} {name}" for kind, names in self.look().items() for name in sorted(names ^ self.before[kind])
-        ]:
-            reap()
-            if time.monotonic() > deadline:
-                raise SystemExit("\n".join([f"soak: left {when}:", *left]))
-            time.sleep(0.01)
-
     def cycles(self, count: int) -> None:
         """Let containers live one after another."""
         begin = time.monotonic()
@@ -103,7 +64,7 @@ class Soak:
             outlive(pid)
             self.do("delete", "cycle")
             if number % LOOK_EVERY == 0 or number == count:
-                self.check(f"after {number} cycles")
+                self.leftovers.check(f"after {number} cycles")
                 say(f"{number} cycles, nothing left", begin)
 
     def crowd(self, count: int) -> None:
@@ -114,13 +75,13 @@ class Soak:
             self.create(name, self._bundle(name, ["/bin/sleep", "100000"]))
             self.do("start", name)
         reap()
-        running = len(self.look()["process"]) - len(self.before["process"])
+        running = len(self.leftovers.look()["process"]) - len(self.leftovers.before["process"])
         if running != count:
             raise SystemExit(f"soak: of {count} containers {running} run")
         say(f"{count} containers alive at once; {memory_mib()} MiB of memory available", begin)
         for name in names:
             self.do("delete", "--force", name)
-        self.check(f"after {count} containers at once")
+        self.leftovers.check(f"after {count} containers at once")
         say(f"{count} containers deleted, nothing left", begin)
 
     def kills(self, count: int, chance: random.Random) -> None:
@@ -134,10 +95,10 @@ class Soak:
             hit[victim] += self._victim(victim, moment) < 0
             where = f"after rune was killed {moment * 1000:.2f} ms into {victim} (round {number})"
             self.do("delete", "--force", "victim")
-            self.check(where)
+            self.leftovers.check(where)
             self.create("victim", self.long)
             self.do("delete", "--force", "victim")
-            self.check(f"{where} and the id was used again")
+            self.leftovers.check(f"{where} and the id was used again")
             if number % LOOK_EVERY == 0 or number == count:
                 say(f"{number} kills of rune, nothing left", begin)
         words = ", ".join(f"{victim} {hit[victim]}" for victim in VICTIMS)
@@ -173,7 +134,7 @@ class Soak:
         return -1 if status == -9 else took
 
     def _bundle(self, name: str, args: list[str]) -> str:
-        return bundle.make(self.directory, name, args, f"/{self.groups}/{name}")
+        return bundle.make(self.directory, name, args, f"/{self.leftovers.groups}/{name}")
 
 
 def main() -> None:
@@ -189,15 +150,14 @@ def main() -> None:
         raise SystemExit("soak: containers need root")
     if not os.path.exists(options.rune):
         raise SystemExit(f"soak: {options.rune} does not exist: run `make` first")
-    _enter_namespaces()
+    enter_namespaces()
     with tempfile.TemporaryDirectory(prefix="inclavare-soak-") as directory:
         soak = Soak(os.path.abspath(options.rune), directory)
         print(f"seed {options.seed}; {memory_mib()} MiB of memory available", flush=True)
         try:
             soak.create("first", soak.long)  # makes what stays: the state root, the parent of the control groups
             soak.do("delete", "--force", "first")
-            reap()
-            soak.before = soak.look()
+            soak.leftovers.begin()
             soak.cycles(options.cycles)
             soak.crowd(options.crowd)
             soak.kills(options.kills, random.Random(options.seed))  # noqa: S311  # chance, not secrets
@@ -206,56 +166,10 @@ def main() -> None:
     print(f"{memory_mib()} MiB of memory available", flush=True)
 
 
-def wait(pid: int) -> int:
-    """Wait for a process, as the first of its namespace also for those that nobody else waits for."""
-    while True:
-        ended, status = os.waitpid(-1, 0)
-        if ended == pid:
-            return os.waitstatus_to_exitcode(status)
-
-
-def outlive(pid: int) -> None:
-    """Wait until a container's process has ended; who waited for something else may have met its end already."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-
-
-def reap() -> None:
-    """Take leave of all processes that have ended."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def memory_mib() -> int:
-    """Return the memory that is available."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next(int(line.split()[1]) >> 10 for line in file if line.startswith("MemAvailable"))
-
-
-def say(words: str, begin: float) -> None:
-    """Print a line with the time since the part began."""
-    print(f"{words} ({time.monotonic() - begin:.0f} s)", flush=True)
-
-
-def _enter_namespaces() -> None:
-    """Go on in namespaces of our own, by starting again in them, as the first process."""
-    if MARK not in os.environ:
-        os.environ[MARK] = f"inclavare-soak-{os.getpid()}"
-        namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--mount", "--propagation", "private"]
-        words = [shutil.which("unshare") or "unshare", *namespaces, sys.executable, *sys.argv]
-        os.execv(words[0], words)  # noqa: S606
-    words = ["mount", "-t", "tmpfs", "none", "/dev/shm"]  # noqa: S108  # a mount point
-    if wait(os.posix_spawnp(words[0], words, os.environ)):
-        raise SystemExit("soak: cannot mount a /dev/shm of its own")
-
-
 def _clean(soak: Soak) -> None:
     for path in glob.glob(f"{soak.directory}/state/*"):
         wait(soak.start("delete", "--force", os.path.basename(path)))
-    for path in soak.places():
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+    soak.leftovers.remove_groups()
 
 
 if __name__ == "__main__":

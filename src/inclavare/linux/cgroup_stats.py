@@ -25,17 +25,17 @@ def _read_v1(paths: dict[str, str]) -> dict[str, object]:
     def path(controller: str, file: str) -> str:
         return f"{path_of(paths, controller) or '/nonexistent'}/{file}"
 
-    times = _pairs(path("cpuacct", "cpuacct.stat"))
-    throttling = _pairs(path("cpu", "cpu.stat"))
-    raw = _pairs(path("memory", "memory.stat"))
+    times = pairs_of(path("cpuacct", "cpuacct.stat"))
+    throttling = pairs_of(path("cpu", "cpu.stat"))
+    raw = pairs_of(path("memory", "memory.stat"))
     usages = {
-        name: _v1_usage(path("memory", f"memory.{prefix}"))
+        name: v1_usage(path("memory", f"memory.{prefix}"))
         for name, prefix in (("usage", ""), ("swap", "memsw."), ("kernel", "kmem."), ("kernelTCP", "kmem.tcp."))
     }
     return _stats(
         {
-            "total": _number(path("cpuacct", "cpuacct.usage")),
-            "percpu": [int(word) for word in _text(path("cpuacct", "cpuacct.usage_percpu")).split()],
+            "total": number_of(path("cpuacct", "cpuacct.usage")),
+            "percpu": [int(word) for word in text_of(path("cpuacct", "cpuacct.usage_percpu")).split()],
             "kernel": times.get("system", 0) * NS_PER_TICK,
             "user": times.get("user", 0) * NS_PER_TICK,
         },
@@ -43,24 +43,24 @@ def _read_v1(paths: dict[str, str]) -> dict[str, object]:
         {"cache": raw.get("total_cache", raw.get("cache", 0)), **usages, "raw": raw},
         path("pids", ""),
         {
-            "ioServiceBytesRecursive": _v1_io(path("blkio", "blkio.throttle.io_service_bytes_recursive")),
-            "ioServicedRecursive": _v1_io(path("blkio", "blkio.throttle.io_serviced_recursive")),
+            "ioServiceBytesRecursive": v1_io(path("blkio", "blkio.throttle.io_service_bytes_recursive")),
+            "ioServicedRecursive": v1_io(path("blkio", "blkio.throttle.io_serviced_recursive")),
         },
-        _hugepages(path("hugetlb", ""), ".usage_in_bytes", ".max_usage_in_bytes", ".failcnt"),
+        hugepages(path("hugetlb", ""), ".usage_in_bytes", ".max_usage_in_bytes", ".failcnt"),
     )
 
 
 def _read_v2(path: str) -> dict[str, object]:
-    times = _pairs(f"{path}/cpu.stat")
-    raw = _pairs(f"{path}/memory.stat")
-    events = _pairs(f"{path}/memory.events")
+    times = pairs_of(f"{path}/cpu.stat")
+    raw = pairs_of(f"{path}/memory.stat")
+    events = pairs_of(f"{path}/memory.events")
     memory = _v2_usage(path, "memory.current", "memory.max", "memory.peak", events.get("max", 0))
     swap = _v2_usage(path, "memory.swap.current", "memory.swap.max", "memory.swap.peak", 0)
     if swap["limit"] != NO_LIMIT and memory["limit"] != NO_LIMIT:
         swap["limit"] += memory["limit"]  # the runtime-spec counts both together
     swap["usage"] += memory["usage"]
     nothing = {"limit": 0, "failcnt": 0}
-    operations, sizes = _v2_io(f"{path}/io.stat")
+    operations, sizes = v2_io(f"{path}/io.stat")
     return _stats(
         {
             "total": times.get("usage_usec", 0) * NS_PER_US,
@@ -82,7 +82,7 @@ def _read_v2(path: str) -> dict[str, object]:
         },
         f"{path}/",
         {"ioServiceBytesRecursive": sizes, "ioServicedRecursive": operations},
-        _hugepages(f"{path}/", ".current", "", ".events"),
+        hugepages(f"{path}/", ".current", "", ".events"),
     )
 
 
@@ -92,11 +92,11 @@ def _stats(
     memory: dict[str, object],
     pids: str,
     block_io: dict[str, object],
-    hugepages: dict[str, object],
+    huge: dict[str, dict[str, int]],
 ) -> dict[str, object]:
     periods, throttled, throttled_time = throttling
-    current: dict[str, object] = {"current": _number(f"{pids}pids.current")}
-    limit = _number(f"{pids}pids.max")
+    current: dict[str, object] = {"current": number_of(f"{pids}pids.current")}
+    limit = number_of(f"{pids}pids.max")
     if limit != NO_LIMIT:
         current["limit"] = limit
     return {
@@ -112,34 +112,35 @@ def _stats(
         "memory": memory,
         "pids": current,
         "blkio": block_io,
-        "hugetlb": hugepages,
+        "hugetlb": huge,
         "intel_rdt": {},
         "network_interfaces": None,
     }
 
 
-def _v1_usage(prefix: str) -> dict[str, object]:
+def v1_usage(prefix: str) -> dict[str, object]:
+    """Read a controller's limit, usage, its maximum, and how often the limit was met."""
     return {
-        "limit": _number(f"{prefix}limit_in_bytes"),
-        "usage": _number(f"{prefix}usage_in_bytes"),
-        "max": _number(f"{prefix}max_usage_in_bytes"),
-        "failcnt": _number(f"{prefix}failcnt"),
+        "limit": number_of(f"{prefix}limit_in_bytes"),
+        "usage": number_of(f"{prefix}usage_in_bytes"),
+        "max": number_of(f"{prefix}max_usage_in_bytes"),
+        "failcnt": number_of(f"{prefix}failcnt"),
     }
 
 
 def _v2_usage(path: str, usage: str, limit: str, peak: str, failures: int) -> dict[str, int]:
     return {
-        "limit": _number(f"{path}/{limit}"),
-        "usage": _number(f"{path}/{usage}"),
-        "max": _number(f"{path}/{peak}"),
+        "limit": number_of(f"{path}/{limit}"),
+        "usage": number_of(f"{path}/{usage}"),
+        "max": number_of(f"{path}/{peak}"),
         "failcnt": failures,
     }
 
 
-def _v1_io(path: str) -> list[dict[str, object]]:
-    """Lines such as `8:0 Read 4096`."""
+def v1_io(path: str) -> list[dict[str, object]]:
+    """Read lines such as `8:0 Read 4096`."""
     entries: list[dict[str, object]] = []
-    for line in _text(path).splitlines():
+    for line in text_of(path).splitlines():
         words = line.split()
         if len(words) == 3:
             major, _, minor = words[0].partition(":")
@@ -147,11 +148,11 @@ def _v1_io(path: str) -> list[dict[str, object]]:
     return entries
 
 
-def _v2_io(path: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """Lines such as `8:0 rbytes=4096 wbytes=0 rios=1 wios=0`: operations, and bytes."""
+def v2_io(path: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Read lines such as `8:0 rbytes=4096 wbytes=0 rios=1 wios=0`: operations, and bytes."""
     operations: list[dict[str, object]] = []
     sizes: list[dict[str, object]] = []
-    for line in _text(path).splitlines():
+    for line in text_of(path).splitlines():
         device, *words = line.split()
         major, _, minor = device.partition(":")
         values = dict(word.split("=", 1) for word in words if "=" in word)
@@ -166,41 +167,44 @@ def _v2_io(path: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]
     return operations, sizes
 
 
-def _hugepages(prefix: str, usage: str, peak: str, failures: str) -> dict[str, object]:
+def hugepages(prefix: str, usage: str, peak: str, failures: str) -> dict[str, dict[str, int]]:
+    """Read usage, max and failcnt by size of page; the other arguments are how the files' names end."""
     directory = os.path.dirname(prefix)
     try:
         names = os.listdir(directory)
     except OSError:
         return {}
-    found: dict[str, object] = {}
+    found: dict[str, dict[str, int]] = {}
     for name in names:
         if name.startswith("hugetlb.") and name.endswith(usage) and "rsvd" not in name:
             size = name.removeprefix("hugetlb.").removesuffix(usage)
             of_size = f"{prefix}hugetlb.{size}"
-            failed = _pairs(f"{of_size}{failures}").get("max", 0) if failures == ".events" else 0
+            failed = pairs_of(f"{of_size}{failures}").get("max", 0) if failures == ".events" else 0
             found[size] = {
-                "usage": _number(f"{of_size}{usage}"),
-                "max": _number(f"{of_size}{peak}") if peak else 0,
-                "failcnt": failed or (_number(f"{of_size}{failures}") if failures == ".failcnt" else 0),
+                "usage": number_of(f"{of_size}{usage}"),
+                "max": number_of(f"{of_size}{peak}") if peak else 0,
+                "failcnt": failed or (number_of(f"{of_size}{failures}") if failures == ".failcnt" else 0),
             }
     return found
 
 
-def _text(path: str) -> str:
+def text_of(path: str) -> str:
+    """Read a file; one that is not there is empty."""
     try:
         return read_file(path).decode()
     except OSError:
         return ""
 
 
-def _number(path: str) -> int:
-    text = _text(path).strip()
+def number_of(path: str) -> int:
+    """Read a number; no limit is NO_LIMIT."""
+    text = text_of(path).strip()
     if text == "max":
         return NO_LIMIT
     return int(text) if text.isdecimal() else 0
 
 
-def _pairs(path: str) -> dict[str, int]:
-    """Lines such as `nr_periods 5`."""
-    pairs = (line.split() for line in _text(path).splitlines())
+def pairs_of(path: str) -> dict[str, int]:
+    """Read lines such as `nr_periods 5`."""
+    pairs = (line.split() for line in text_of(path).splitlines())
     return {words[0]: int(words[1]) for words in pairs if len(words) == 2 and words[1].isdecimal()}

@@ -128,6 +128,7 @@ def delete(invocation: Invocation) -> bytes:
         pid = int(read_file(f"{bundle}/init.pid"))
     except (FileNotFoundError, ValueError):
         pid = 0
+    _remove_socket(bundle)
     answer = {"pid": pid, "exit_status": KILLED, "exited_at": m.timestamp(time.time_ns())}
     return protobuf.encode(m.DELETED, answer)
 
@@ -178,12 +179,10 @@ def _address(invocation: Invocation) -> str:
 
 
 def _listen(path: str) -> _socket.socket | None:
-    """Bind the socket; None when a shim listens there already. One after the other, so that no two take it."""
-    directory = os.path.dirname(path)
-    os.makedirs(directory, 0o700, exist_ok=True)
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Bind the socket; None when a shim listens there already."""
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    lock = _lock(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             listener.bind(path)
@@ -197,6 +196,29 @@ def _listen(path: str) -> _socket.socket | None:
         os.chmod(path, 0o600)
         listener.listen(1024)
         return listener
+    finally:
+        os.close(lock)
+
+
+def _lock(path: str) -> int:
+    """Let starts and ends of shims come one after the other, so that no two take or remove a socket at once."""
+    lock = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _remove_socket(bundle: str) -> None:
+    """Remove the socket of a shim that died; the shim of a pod may live."""
+    try:
+        path = read_file(f"{bundle}/address").decode("utf-8", "surrogateescape").removeprefix("unix://")
+        lock = _lock(path)
+    except FileNotFoundError:
+        return
+    try:
+        if not _is_served(path):
+            os.unlink(path)
+    except FileNotFoundError:  # it went with its shim
+        return
     finally:
         os.close(lock)
 
