@@ -79,7 +79,7 @@ def _files() -> Iterator[str]:
 
 
 def enter_namespaces(*, first: bool = True) -> None:
-    """Go on in namespaces of our own, by starting again in them: as the first process, which reaps, or below a shell."""
+    """Go on in namespaces of our own, by starting again in them: as the first process, or below a shell, which reaps."""
     if MARK not in os.environ:
         os.environ[MARK] = f"inclavare-soak-{os.getpid()}"
         namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--mount", "--propagation", "private"]
