@@ -18,10 +18,15 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.integration.containerd import Containerd
+from tests.integration.debian_packages import unpacked
+from tests.integration.images import write_archive
 
 START_TIMEOUT_S = 60
 PREPARE = """
@@ -218,6 +223,46 @@ def docker(
     assert not left
 
 
+# The machine's own, and the releases of Debian that the others come from. Version 2 has another configuration file.
+CONTAINERDS = {"containerd 1.6": None, "containerd 1.7": "trixie", "containerd 2": "forky"}
+BUSYBOX, SKELETON = "docker.io/library/busybox:local", "docker.io/library/skeleton:local"
+
+
+@pytest.fixture(scope="session", params=CONTAINERDS)
+def containerd(
+    tmp_path_factory: pytest.TempPathFactory,
+    busybox_rootfs: Path,
+    native: Path,
+    checkout: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Containerd]:
+    """A daemon that knows the shim, for each version, with an image of busybox and one of the skeleton's enclave."""
+    for needed in ("as_root", "rune_program"):
+        request.getfixturevalue(needed)
+    release = CONTAINERDS[request.param]
+    if release is None and shutil.which("containerd") is None:
+        pytest.skip("needs containerd (Debian package containerd)")
+    programs = unpacked("containerd", release) / "usr/bin" if release else None
+    directory = tmp_path_factory.mktemp("containerd")
+    engine = Containerd(directory, checkout, programs, pause=BUSYBOX)
+    (directory / "skeleton/opt/skeleton").mkdir(parents=True)
+    for name in ("encl.bin", "encl.ss"):
+        shutil.copy(native / "skeleton" / name, directory / "skeleton/opt/skeleton")
+    write_archive(directory / "busybox.tar", BUSYBOX, busybox_rootfs, {"Cmd": ["sleep", "1000"], "Env": ["PATH=/bin"]})
+    # Not below /run, where `ctr` has something else mounted.
+    skeleton = {"Cmd": ["skeleton"], "WorkingDir": "/opt/skeleton"}
+    write_archive(directory / "skeleton.tar", SKELETON, directory / "skeleton", skeleton)
+    try:
+        engine.start()
+        for name, namespace in product(("busybox", "skeleton"), ("default", "k8s.io")):
+            engine.ok("--namespace", namespace, "image", "import", directory / f"{name}.tar")
+        yield engine
+    finally:
+        left = engine.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    assert not left
+
+
 @pytest.fixture(autouse=True)
 def _containers_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
@@ -225,3 +270,9 @@ def _containers_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[
         engine = request.getfixturevalue("docker")
         engine.remove_containers()
         assert not engine.leftovers()
+    if "containerd" in request.fixturenames:
+        daemon: Containerd = request.getfixturevalue("containerd")
+        daemon.remove_containers()
+        left = set(daemon.leftovers())
+        fresh, daemon.known_leftovers = left - daemon.known_leftovers, left  # one test's fault is not the next one's
+        assert not fresh
