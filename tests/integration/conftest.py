@@ -40,10 +40,13 @@ exec containerd --config "$0/containerd.toml"
 
 
 class Docker:
-    """A running engine and its command line client."""
+    """A running engine and its command line client. `environment` is the daemons' where it is not ours."""
 
-    def __init__(self, directory: Path, runtimes: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, directory: Path, runtimes: dict[str, dict[str, Any]], environment: dict[str, str] | None = None
+    ) -> None:
         self.directory = directory
+        self._daemons_environment = os.environ | (environment or {})
         self.cgroup_parent = f"/inclavare-docker-{os.getpid()}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._socket = directory / "docker.sock"
@@ -74,11 +77,18 @@ class Docker:
                 *("dockerd", f"--config-file={directory}/daemon.json", f"--host=unix://{self._socket}"),
                 *(f"--containerd={directory}/containerd.sock", f"--pidfile={directory}/docker.pid"),
                 *(f"--data-root={directory}/data", f"--exec-root={directory}/exec"),
-                *("--oom-score-adjust=0", "--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs"),
+                *("--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs"),
+                *(["--oom-score-adjust=0"] if self._version() < (24,) else []),  # later it is left as it is
                 f"--cgroup-parent={self.cgroup_parent}",
             ],
         )
         self._wait_until(lambda: self("version", timeout=10).returncode == 0)
+
+    def _version(self) -> tuple[int, ...]:
+        said = subprocess.run(
+            ["dockerd", "--version"], env=self._daemons_environment, capture_output=True, text=True, check=True
+        )
+        return tuple(map(int, re.findall(r"\d+", said.stdout)[:2]))  # Docker version 20.10.24, build 1
 
     @property
     def pid_of_containerd(self) -> int:
@@ -165,6 +175,8 @@ class Docker:
     def leftovers(self) -> list[str]:
         """What containers left: state directories of the runtime, mounts, cgroups, shims."""
         left = [f"state {path}" for path in self.directory.glob("exec/runtime-*/moby/[!.]*")]
+        run = Path(f"/proc/{self.pid_of_containerd}/root/run/containerd")  # where shims of other names keep theirs
+        left += [f"state {path}" for path in run.glob("runc/moby/[!.]*")]
         left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**{self.cgroup_parent}/*/")]
         for daemon in self._processes:
             for mount in Path(f"/proc/{daemon.pid}/mountinfo").read_text().splitlines():
@@ -185,7 +197,13 @@ class Docker:
 
     def _spawn(self, name: str, words: list[str]) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                words,
+                env=self._daemons_environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self._processes.append(process)
         return process
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -60,12 +61,12 @@ def _fetch(package: str, release: str, tree: Path) -> None:
 
 def _archive() -> str:
     """Return the address that the machine's release of Debian comes from."""
-    mine = _run(["sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME"]).strip()
-    listed = _run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Identifier: Packages"])
-    for release, _, address in (line.partition(" ") for line in listed.splitlines()):
-        if release == mine:
-            return address
-    raise OSError(f"no archive of {mine} among apt's sources")
+    release = _run(["sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME"]).strip()
+    would_fetch = _run(["apt-get", "--print-uris", "update"])
+    found = re.search(rf"'(\S+)/dists/{release}/(?:In)?Release'", would_fetch)
+    if not found:
+        raise OSError(f"no archive of {release} among apt's sources")
+    return found[1]
 
 
 def _run(words: list[str], place: Path = Path("/")) -> str:
