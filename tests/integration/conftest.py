@@ -96,8 +96,10 @@ class Docker:
 
     def stop(self) -> list[str]:
         """Remove the containers, end both daemons, and tell what is left on the machine."""
-        self.remove_containers()
-        left = self.leftovers()
+        left = ["an engine that does not answer"]
+        if self("version", timeout=10).returncode == 0:
+            self.remove_containers()
+            left = self.leftovers()
         for process in reversed(self._processes):
             process.terminate()
             try:

@@ -29,7 +29,7 @@ def unpacked(package: str, release: str) -> Path:
         if not tree.exists():
             try:
                 _fetch(package, release, tree)
-            except (OSError, subprocess.CalledProcessError) as error:
+            except (OSError, subprocess.SubprocessError) as error:
                 said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
                 pytest.skip(f"cannot fetch Debian's package {package} of {release}: {error} {said}")
     return tree
