@@ -191,7 +191,7 @@ def _listen(path: str) -> _socket.socket | None:
                 raise HostError(f"cannot listen on {path}: {error.strerror}") from error
             if _is_served(path):
                 return None
-            os.unlink(path)
+            _unlink(path)
             listener.bind(path)
         os.chmod(path, 0o600)
         listener.listen(1024)
@@ -216,18 +216,23 @@ def _remove_socket(bundle: str) -> None:
         return
     try:
         if not _is_served(path):
-            os.unlink(path)
-    except FileNotFoundError:  # it went with its shim
-        return
+            _unlink(path)
     finally:
         os.close(lock)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:  # it went with its shim
+        return
 
 
 def _is_served(path: str) -> bool:
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         client.connect(path)
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, FileNotFoundError):
         return False
     finally:
         client.close()

@@ -375,8 +375,10 @@ class TaskService:
     async def _pids(self, request: Message) -> Message:
         container = self._container(request)
         names = {process.pid: process.exec_id for process in container.execs.values()}
-        found = []
-        for pid in cgroups.processes(container.cgroups):
+        found: list[Message] = []
+        # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
+        # no process for one that it has forgotten, and throws the status away with it.
+        for pid in cgroups.processes(container.cgroups) or [container.init.pid]:
             info = None
             if pid in names:
                 details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
