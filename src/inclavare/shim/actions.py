@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from inclavare.container import create as creation
 from inclavare.container import exec as execution
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from inclavare.log import Log
     from inclavare.shim.options import Options
 
+UNDO_TIMEOUT_S = 3.0  # containerd gives `delete` 5 s
 HOOKS_OF_START = (b'"startContainer"', b'"poststart"')
 
 
@@ -81,15 +83,18 @@ def execute(root: str, container_id: str, process: bytes, *, terminal: bool, log
 
 def delete(root: str, container_id: str, bundle: str, log: Log, *, force: bool) -> dict[str, Any]:
     """Remove the container, if it is there, and unmount its root filesystem."""
-    try:
-        lifecycle.delete(store.load(root, container_id), log, force=force)
-    except store.DamagedError:
-        from inclavare.container import damaged  # noqa: PLC0415  # never, if all goes well
+    deadline = time.monotonic() + UNDO_TIMEOUT_S
+    while os.path.isdir(f"{root}/{container_id}"):
+        try:
+            lifecycle.delete(store.load(root, container_id), log, force=force)
+        except store.DamagedError:
+            from inclavare.container import damaged  # noqa: PLC0415  # never, if all goes well
 
-        damaged.delete(root, container_id, log)
-    except StateError:
-        if os.path.isdir(f"{root}/{container_id}"):
-            raise
+            damaged.delete(root, container_id, log)
+        except StateError:  # a child of a shim that died may be making or removing it just now
+            if not force or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     rootfs.umount(f"{bundle}/rootfs")
     return {}
 
