@@ -164,7 +164,13 @@ class Options:
 
 
 def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
-    """Give the configuration that the container was made with. Raises StateError when it does not run.
+    """Give the configuration that the container was made with. Raises StateError when it does not run."""
+    require_running(record, ignore_paused=ignore_paused)
+    return spec.parse(jsontext.loads(record.read(store.CONFIG)))
+
+
+def require_running(record: Record, *, ignore_paused: bool = False) -> None:
+    """Raise StateError when nothing can be executed in the container.
 
     A process in a paused container waits with the others until it goes on: only with `ignore_paused`.
     """
@@ -173,7 +179,6 @@ def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
         raise StateError(f"cannot exec in a {now} container", "`rune state` tells what it does.")
     if now == "paused" and not ignore_paused:
         raise StateError("cannot exec in a paused container", "Resume it first, or wait for that: --ignore-paused.")
-    return spec.parse(jsontext.loads(record.read(store.CONFIG)))
 
 
 def make_request(

@@ -12,7 +12,7 @@ from inclavare import __version__
 from inclavare.errors import InclavareError, WireError
 from inclavare.linux import cgroups
 from inclavare.oci.ids import validate_id
-from inclavare.shim import actions, metrics, options
+from inclavare.shim import actions, execution, metrics, options
 from inclavare.shim import messages as m
 from inclavare.shim.connection import RpcError
 from inclavare.shim.creations import Creations
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from inclavare.shim.publisher import Publisher
 
     Message = dict[str, Any]
-
-STATUS = {"created": m.CREATED, "running": m.RUNNING, "stopped": m.STOPPED}
 
 
 class TaskService:
@@ -206,13 +204,7 @@ class TaskService:
         expected = True
         try:
             await process.open_stdio(self._loop, container.owner(), container.id, self._namespace)
-            result = await self._operate(
-                lambda log: actions.execute(
-                    container.root, container.id, process.spec, terminal=process.terminal, log=log
-                ),
-                "exec",
-                process.fds(),
-            )
+            result = await self._execute(container, process)
             process.take_over(self._loop, result.values["pid"], result.master)
             process.run()
             self._publisher.publish(
@@ -229,6 +221,18 @@ class TaskService:
             process.starting = False
             self._ends.tell(container, process)
             self._ends.tell(container, container.init)
+
+    async def _execute(self, container: Container, process: Process) -> Result:
+        """Have a process executed: by ourselves if that cannot block, else by a child."""
+        try:
+            result = await execution.execute(self._loop, self._log, container, process)
+        except InclavareError as error:
+            raise self._failed("exec", error.text()) from error
+        return result or await self._operate(
+            lambda log: actions.execute(container.root, container.id, process.spec, terminal=process.terminal, log=log),
+            "exec",
+            process.fds(),
+        )
 
     async def _delete(self, request: Message) -> Message:
         await self._creations.end(request["id"], "delete")
@@ -374,7 +378,7 @@ class TaskService:
             "id": container.id,
             "bundle": container.bundle,
             "pid": process.pid,
-            "status": m.PAUSED if paused else STATUS[process.state],
+            "status": m.PAUSED if paused else m.STATUS[process.state],
             "stdin": process.stdin,
             "stdout": process.stdout,
             "stderr": process.stderr,
@@ -446,8 +450,11 @@ class TaskService:
         except FailedError as error:
             if missing and error.state:
                 raise RpcError(NOT_FOUND, "process already finished: not found") from error
-            self._log.error(f"{what}: {error.message}")
-            raise RpcError(UNKNOWN, f"OCI runtime {what} failed: {error.message}") from error
+            raise self._failed(what, error.message) from error
         except CancelledError:
             self._log.warning(f"{what}: cancelled")
             raise
+
+    def _failed(self, what: str, message: str) -> RpcError:
+        self._log.error(f"{what}: {message}")
+        return RpcError(UNKNOWN, f"OCI runtime {what} failed: {message}")

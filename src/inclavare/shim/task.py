@@ -161,6 +161,7 @@ class Container:
         "_oom_group",
         "bundle",
         "cgroups",
+        "exec",
         "execs",
         "hooks",
         "id",
@@ -185,6 +186,7 @@ class Container:
         self.cgroups: dict[str, str] = {}
         self.own_pids = True
         self.hooks = False
+        self.exec: dict[str, Any] | None = None  # what execution.remember gave
         self.paused = False
         self._oom: OutOfMemory | None = None
         self._oom_group = ""
@@ -198,6 +200,7 @@ class Container:
         self.cgroups = values["cgroups"]
         self.own_pids = values["own_pids"]
         self.hooks = values["hooks"]
+        self.exec = values["exec"]
 
     def is_alone(self) -> bool:
         """Tell whether no other process than the first is under way."""
