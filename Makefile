@@ -1,5 +1,6 @@
 # make              the native parts, and build/bin/rune and build/bin/runectl for work in the checkout
 # make demo         an enclave container, from a bare machine to its greeting
+# make demo-containerd      tasks and an enclave under a containerd of its own, through the shim, up to a verified quote
 # make test         everything from nothing: packages, tools, build, all tests
 # make check        formatters, linters and type checker, then all tests
 # make unit         the tests that need neither root nor a daemon
@@ -75,6 +76,7 @@ $(BUILD)/manual/rune.bash: tools/manual.py src/inclavare/cli/table.py $(wildcard
 APT_BUILD := gcc libc6-dev binutils python3 python3-cryptography libpython3-dev
 APT_TEST := python3-venv busybox-static clang-format dbus-daemon libseccomp-dev strace valgrind iproute2 iptables procps docker.io containerd runc crun podman buildah netavark uidmap
 APT_VM := mmdebstrap qemu-system-x86 e2fsprogs
+APT_DEMO = $(if $(shell command -v containerd),,containerd) $(if $(shell command -v busybox),,busybox-static) # of any origin
 APT_BENCH := runc crun containerd busybox-static strace valgrind
 
 # Installs the Debian packages $(1) that are missing, or says which they are.
@@ -160,6 +162,11 @@ format:
 demo: deps-build
 	@$(MAKE) -s all >/dev/null
 	@demo/run.sh
+
+demo-containerd: deps-build
+	$(if $(strip $(APT_DEMO)),$(call NEED_PACKAGES,$(APT_DEMO)))
+	@$(MAKE) -s all >/dev/null
+	@demo/containerd.sh
 
 # FUZZ_ARGUMENTS go to tools/fuzz.py: --count 100000000 quote, for example.
 fuzz: $(VENV)/tools
@@ -255,5 +262,5 @@ clean:
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: all native-test deps deps-build deps-test deps-vm deps-bench check test test-vm unit lint lint-format lint-ruff lint-mypy lint-rooms
-.PHONY: lint-c format demo fuzz bench bench-shims soak soak-shim install uninstall clean
+.PHONY: lint-c format demo demo-containerd fuzz bench bench-shims soak soak-shim install uninstall clean
 .PHONY: install-containerd install-docker uninstall-containerd uninstall-docker

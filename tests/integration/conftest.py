@@ -18,10 +18,15 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.integration.containerd import Containerd
+from tests.integration.debian_packages import unpacked
+from tests.integration.images import write_archive
 
 START_TIMEOUT_S = 60
 PREPARE = """
@@ -35,10 +40,13 @@ exec containerd --config "$0/containerd.toml"
 
 
 class Docker:
-    """A running engine and its command line client."""
+    """A running engine and its command line client. `environment` is the daemons' where it is not ours."""
 
-    def __init__(self, directory: Path, runtimes: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, directory: Path, runtimes: dict[str, dict[str, Any]], environment: dict[str, str] | None = None
+    ) -> None:
         self.directory = directory
+        self._daemons_environment = os.environ | (environment or {})
         self.cgroup_parent = f"/inclavare-docker-{os.getpid()}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._socket = directory / "docker.sock"
@@ -69,11 +77,18 @@ class Docker:
                 *("dockerd", f"--config-file={directory}/daemon.json", f"--host=unix://{self._socket}"),
                 *(f"--containerd={directory}/containerd.sock", f"--pidfile={directory}/docker.pid"),
                 *(f"--data-root={directory}/data", f"--exec-root={directory}/exec"),
-                *("--oom-score-adjust=0", "--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs"),
+                *("--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs"),
+                *(["--oom-score-adjust=0"] if self._version() < (24,) else []),  # later it is left as it is
                 f"--cgroup-parent={self.cgroup_parent}",
             ],
         )
         self._wait_until(lambda: self("version", timeout=10).returncode == 0)
+
+    def _version(self) -> tuple[int, ...]:
+        said = subprocess.run(
+            ["dockerd", "--version"], env=self._daemons_environment, capture_output=True, text=True, check=True
+        )
+        return tuple(map(int, re.findall(r"\d+", said.stdout)[:2]))  # Docker version 20.10.24, build 1
 
     @property
     def pid_of_containerd(self) -> int:
@@ -81,8 +96,10 @@ class Docker:
 
     def stop(self) -> list[str]:
         """Remove the containers, end both daemons, and tell what is left on the machine."""
-        self.remove_containers()
-        left = self.leftovers()
+        left = ["an engine that does not answer"]
+        if self("version", timeout=10).returncode == 0:
+            self.remove_containers()
+            left = self.leftovers()
         for process in reversed(self._processes):
             process.terminate()
             try:
@@ -160,6 +177,8 @@ class Docker:
     def leftovers(self) -> list[str]:
         """What containers left: state directories of the runtime, mounts, cgroups, shims."""
         left = [f"state {path}" for path in self.directory.glob("exec/runtime-*/moby/[!.]*")]
+        run = Path(f"/proc/{self.pid_of_containerd}/root/run/containerd")  # where shims of other names keep theirs
+        left += [f"state {path}" for path in run.glob("runc/moby/[!.]*")]
         left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**{self.cgroup_parent}/*/")]
         for daemon in self._processes:
             for mount in Path(f"/proc/{daemon.pid}/mountinfo").read_text().splitlines():
@@ -180,7 +199,13 @@ class Docker:
 
     def _spawn(self, name: str, words: list[str]) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                words,
+                env=self._daemons_environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self._processes.append(process)
         return process
 
@@ -218,6 +243,46 @@ def docker(
     assert not left
 
 
+# The machine's own, and the releases of Debian that the others come from. Version 2 has another configuration file.
+CONTAINERDS = {"containerd 1.6": None, "containerd 1.7": "trixie", "containerd 2": "forky"}
+BUSYBOX, SKELETON = "docker.io/library/busybox:local", "docker.io/library/skeleton:local"
+
+
+@pytest.fixture(scope="session", params=CONTAINERDS)
+def containerd(
+    tmp_path_factory: pytest.TempPathFactory,
+    busybox_rootfs: Path,
+    native: Path,
+    checkout: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Containerd]:
+    """A daemon that knows the shim, for each version, with an image of busybox and one of the skeleton's enclave."""
+    for needed in ("as_root", "rune_program"):
+        request.getfixturevalue(needed)
+    release = CONTAINERDS[request.param]
+    if release is None and shutil.which("containerd") is None:
+        pytest.skip("needs containerd (Debian package containerd)")
+    programs = unpacked("containerd", release) / "usr/bin" if release else None
+    directory = tmp_path_factory.mktemp("containerd")
+    engine = Containerd(directory, checkout, programs, pause=BUSYBOX)
+    (directory / "skeleton/opt/skeleton").mkdir(parents=True)
+    for name in ("encl.bin", "encl.ss"):
+        shutil.copy(native / "skeleton" / name, directory / "skeleton/opt/skeleton")
+    write_archive(directory / "busybox.tar", BUSYBOX, busybox_rootfs, {"Cmd": ["sleep", "1000"], "Env": ["PATH=/bin"]})
+    # Not below /run, where `ctr` has something else mounted.
+    skeleton = {"Cmd": ["skeleton"], "WorkingDir": "/opt/skeleton"}
+    write_archive(directory / "skeleton.tar", SKELETON, directory / "skeleton", skeleton)
+    try:
+        engine.start()
+        for name, namespace in product(("busybox", "skeleton"), ("default", "k8s.io")):
+            engine.ok("--namespace", namespace, "image", "import", directory / f"{name}.tar")
+        yield engine
+    finally:
+        left = engine.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    assert not left
+
+
 @pytest.fixture(autouse=True)
 def _containers_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
@@ -225,3 +290,9 @@ def _containers_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[
         engine = request.getfixturevalue("docker")
         engine.remove_containers()
         assert not engine.leftovers()
+    if "containerd" in request.fixturenames:
+        daemon: Containerd = request.getfixturevalue("containerd")
+        daemon.remove_containers()
+        left = set(daemon.leftovers())
+        fresh, daemon.known_leftovers = left - daemon.known_leftovers, left  # one test's fault is not the next one's
+        assert not fresh

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from socket import AF_UNIX, socket
+from typing import Any
 
 import pytest
 
 from inclavare import carriers
 from inclavare.log import Log
-from tests.conftest import Rune
+from inclavare.shim import messages as m
+from inclavare.wire import protobuf, ttrpc
+from tests.conftest import Bundle, Rune
 from tests.unit.carriers.conftest import emulated_settings
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.conftest import Bundle
+GREETING = "Hello Inclavare Containers!\n"
+SUCCESS = "Enclave runtime skeleton initialization succeeded"
+SETTINGS = """
+[sgx]
+platform = "emulated"
+[signature]
+throw_away_key = true
+[cache]
+size = 0
+"""
 
 
 @pytest.fixture
@@ -32,8 +51,8 @@ def test_a_busybox_image_runs_in_the_skeletons_enclave(emulated: Rune, busybox_b
     carriers.prepare(str(bundle), emulated_settings(), Log(sys.stderr.fileno()), {})
     done = emulated("run", "--bundle", bundle, "skeleton")
     assert done.returncode == 0, done.stderr
-    assert "Hello Inclavare Containers!\n" in done.stdout
-    assert "Enclave runtime skeleton initialization succeeded" in done.stdout + done.stderr
+    assert GREETING in done.stdout
+    assert SUCCESS in done.stdout + done.stderr
 
 
 def test_the_same_image_without_a_carrier_is_an_ordinary_container(emulated: Rune, busybox_bundle: Bundle) -> None:
@@ -42,3 +61,359 @@ def test_the_same_image_without_a_carrier_is_an_ordinary_container(emulated: Run
     carriers.prepare(str(bundle), emulated_settings(), Log(sys.stderr.fileno()), {})
     done = emulated("run", "--bundle", bundle, "plain")
     assert (done.returncode, done.stdout) == (0, "plain\n"), done.stderr
+
+
+# --- the shim as containerd starts it ---------------------------------------------------------------------------------
+
+# Where the shim runs: /etc and /run are its own, and end with it.
+PREPARE = """
+set -e
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/work" /etc
+mount -t tmpfs tmpfs /run
+exec "$@"
+"""
+
+
+class RefusedError(Exception):
+    """A call was answered with a status: its code and its words."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+class Shim:
+    """`containerd-shim-rune-v2 start`, and calls of the Task service that it serves then."""
+
+    def __init__(self, program: Path, directory: Path, settings: str) -> None:
+        self._program = program
+        self._directory = directory
+        self._place = tempfile.mkdtemp(prefix="shim-")  # a socket's path is short
+        for name in ("etc/inclavare-containers", "work"):
+            (directory / name).mkdir(parents=True)
+        config = directory / "etc/inclavare-containers/config.toml"
+        config.write_text(settings)
+        self.log = b""
+        self.pid = 0
+        self._address = ""
+
+    def start(self, bundle: Path, container: str) -> None:
+        """Start the shim of a bundle, as containerd 2.3 does."""
+        os.mkfifo(bundle / "log")
+        log = os.open(bundle / "log", os.O_RDWR | os.O_CLOEXEC)
+        threading.Thread(target=self._read_log, args=(log,), daemon=True).start()
+        asked = {"instance_id": container, "namespace": "test", "socket_dir": self._place}
+        words = [str(self._program), "-namespace", "test", "-id", container, "-address", "/none", "start"]
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", PREPARE, str(self._directory), *words],
+            cwd=bundle,
+            input=protobuf.encode(m.BOOTSTRAP, asked),
+            env={"PATH": os.environ["PATH"]},
+            stdout=subprocess.PIPE,
+            timeout=60,
+            check=True,
+        )
+        answer = protobuf.parse(m.BOOTSTRAPPED, done.stdout)
+        self._address = answer["address"].removeprefix("unix://")
+        self.pid = self.call("Connect", id=container)["shim_pid"]
+
+    def call(self, method: str, timeout_s: float = 60, **values: Any) -> dict[str, Any]:
+        """Carry out a call on a connection of its own. Raises RefusedError."""
+        asked, answered = m.METHODS[method]
+        with socket(AF_UNIX) as client:
+            client.settimeout(90)
+            client.connect(self._address)
+            payload = protobuf.encode(asked, values)
+            client.sendall(ttrpc.request(1, m.TASK_SERVICES[0], method, payload, int(timeout_s * 1e9), {}))
+            reader = ttrpc.Reader()
+            while data := client.recv(1 << 16):
+                for frame in reader.feed(data):
+                    assert frame.payload is not None
+                    response = protobuf.parse(ttrpc.RESPONSE_SCHEMA, frame.payload)
+                    if response["status"]:
+                        raise RefusedError(response["status"]["code"], response["status"]["message"])
+                    return protobuf.parse(answered, response["payload"])
+        raise RefusedError(-1, f"{method}: the shim closed the connection")
+
+    def in_background(self, method: str, **values: Any) -> Callable[[], RefusedError | dict[str, Any]]:
+        """Begin a call; the function that is returned waits for its answer or refusal."""
+        result: list[RefusedError | dict[str, Any]] = []
+
+        def work() -> None:
+            try:
+                result.append(self.call(method, **values))
+            except RefusedError as error:
+                result.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+
+        def answer() -> RefusedError | dict[str, Any]:
+            thread.join(90)
+            return result[0]
+
+        return answer
+
+    def mounts(self) -> list[str]:
+        """Return the mounts on our files that the shim sees."""
+        lines = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
+        return [line for line in lines if f"{self._directory}/bundle" in line]
+
+    def children(self) -> list[int]:
+        """Return what the shim has started, and what that has."""
+        found, parents = [], [self.pid]
+        while parents:
+            words = Path(f"/proc/{parents.pop()}/task").glob("*/children")
+            new = [int(word) for path in words for word in path.read_text().split()]
+            found += new
+            parents += new
+        return found
+
+    def lives(self) -> bool:
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        except OSError:
+            return False
+
+    def end(self) -> None:
+        if self.pid and self.lives():
+            for pid in [self.pid, *self.children()]:
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self._place)
+
+    def _read_log(self, fd: int) -> None:
+        while True:
+            self.log += os.read(fd, 1 << 16)
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def settings() -> str:
+    return SETTINGS
+
+
+@pytest.fixture
+def shim(rune_program: Path, tmp_path: Path, settings: str, as_root: None) -> Iterator[Shim]:
+    del as_root
+    made = Shim(rune_program.with_name("containerd-shim-rune-v2"), tmp_path, settings)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def image(busybox_bundle: Bundle, tmp_path: Path) -> dict[str, Any]:
+    """Return what Create says of a bundle whose root filesystem is still to be mounted: an image and a layer above."""
+    busybox_bundle.rootfs.rename(tmp_path / "image")
+    for name in ("bundle/rootfs", "upper", "overlay"):
+        (tmp_path / name).mkdir()
+    options = [f"lowerdir={tmp_path}/image", f"upperdir={tmp_path}/upper", f"workdir={tmp_path}/overlay"]
+    busybox_bundle.config["root"] = {"path": "rootfs"}
+    busybox_bundle.config["process"].update(cwd="/run/rune", args=["skeleton"])
+    return {
+        "id": "task",
+        "bundle": str(busybox_bundle.path),
+        "rootfs": [{"type": "overlay", "source": "overlay", "options": options}],
+        "stdout": f"file://{tmp_path}/output",
+    }
+
+
+def change(request: dict[str, Any], env: str = "", annotations: dict[str, str] | None = None) -> Path:
+    """Write the configuration of a bundle, with another variable and annotations; give the bundle."""
+    bundle = Path(request["bundle"])
+    made = Bundle(bundle)
+    made.config["root"] = {"path": "rootfs"}
+    made.config["process"].update(cwd="/run/rune", args=["skeleton"])
+    made.config["process"]["env"].extend([env] if env else [])
+    made.config["annotations"] = annotations or {}
+    return made.write()
+
+
+@pytest.mark.parametrize(("env", "annotations"), [("RUNE_CARRIER=skeleton", {}), ("", {"enclave.carrier": "skeleton"})])
+def test_the_shim_has_the_carrier_prepare_the_enclave(
+    shim: Shim, image: dict[str, Any], tmp_path: Path, env: str, annotations: dict[str, str]
+) -> None:
+    shim.start(change(image, env, annotations), "task")
+    assert shim.call("Create", **image)["pid"]
+    assert sorted(os.listdir(tmp_path / "upper/run/rune")) == ["encl.bin", "encl.ss"]
+    shim.call("Start", id="task")
+    assert shim.call("Wait", id="task")["exit_status"] == 0
+    output = (tmp_path / "output").read_text()
+    assert GREETING in output
+    assert SUCCESS in output
+    assert b"carrier skeleton: the enclave signed" in shim.log
+    shim.call("Delete", id="task")
+    assert not shim.mounts()
+    shim.call("Shutdown", id="task")
+    wait_until(lambda: not shim.lives(), "the shim does not end")
+
+
+@pytest.mark.parametrize("settings", ['[enclave_runtime]\ncarrier = "skeleton"\n' + SETTINGS])
+def test_the_administrators_carrier_is_for_containers_and_not_for_the_one_that_is_the_pod(
+    shim: Shim, image: dict[str, Any], tmp_path: Path
+) -> None:
+    kind = "io.kubernetes.cri.container-type"
+    bundle = change(image, annotations={kind: "sandbox", "enclave.carrier": "skeleton"})
+    shim.start(bundle, "task")
+    with pytest.raises(RefusedError, match="executable file not found"):  # busybox has no applet `skeleton`
+        shim.call("Create", **image)
+    assert not list((tmp_path / "upper").rglob("encl.*"))
+    change(image, annotations={kind: "container"})
+    assert shim.call("Create", **image)["pid"]
+    assert list((tmp_path / "upper").rglob("encl.*"))
+    shim.call("Kill", id="task", signal=9)
+    shim.call("Wait", id="task")
+    shim.call("Delete", id="task")
+
+
+@pytest.mark.parametrize("settings", ["# with a fault\n[cache]\nsize = -1\n"])
+def test_a_broken_file_is_named_with_its_line_to_those_who_need_it(
+    shim: Shim, image: dict[str, Any], tmp_path: Path
+) -> None:
+    shim.start(change(image, "RUNE_CARRIER=skeleton"), "task")
+    with pytest.raises(RefusedError, match=r"config\.toml, line 3: cache\.size is -1"):
+        shim.call("Create", **image)
+    assert not shim.mounts()
+    change(image)
+    with pytest.raises(RefusedError, match="executable file not found"):  # an ordinary container gets as far as that
+        shim.call("Create", **image)
+    assert not list((tmp_path / "upper").rglob("encl.*"))
+
+
+@pytest.fixture
+def never(tmp_path: Path) -> str:
+    """Return settings with an enclave that never can be read: nobody writes into the FIFO."""
+    os.mkfifo(tmp_path / "encl.bin")
+    return f'{SETTINGS}[enclave_runtime.skeleton]\nenclave_path = "{tmp_path}/encl.bin"\n'
+
+
+def is_building(shim: Shim) -> bool:
+    """Tell whether a carrier's process waits in open(2) for somebody who writes the enclave."""
+    return any(_wait_channel(pid) in ("wait_for_partner", "fifo_open") for pid in shim.children())
+
+
+def _wait_channel(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:  # it has ended
+        return ""
+
+
+class TestCancelled:
+    """A creation that would take for ever ends, and nothing of it is left."""
+
+    @pytest.fixture
+    def settings(self, never: str) -> str:
+        return never
+
+    @pytest.fixture
+    def begun(self, shim: Shim, image: dict[str, Any]) -> Callable[..., Callable[[], RefusedError | dict[str, Any]]]:
+        """Return a function that begins a Create, waits until the carrier works, and returns how to get the answer."""
+        shim.start(change(image, "RUNE_CARRIER=skeleton"), "task")
+
+        def begin(**values: Any) -> Callable[[], RefusedError | dict[str, Any]]:
+            answer = shim.in_background("Create", **image, **values)
+            wait_until(lambda: is_building(shim), "no carrier works")
+            return answer
+
+        return begin
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_left(self, shim: Shim, begun: object, tmp_path: Path) -> Iterator[None]:
+        del begun
+        before = (tmp_path / "bundle/config.json").read_text()
+        yield
+        assert not list((tmp_path / "upper").iterdir())
+        assert not [path for path in (tmp_path / "bundle").iterdir() if path.name.startswith(".carrier")]
+        assert (tmp_path / "bundle/config.json").read_text() == before
+        if shim.lives():
+            assert not shim.mounts()
+            assert not shim.children()
+            assert b"Traceback" not in shim.log
+
+    @pytest.mark.parametrize(
+        ("method", "values", "refusal"),
+        [("Kill", {"signal": 9}, 0), ("Delete", {}, ttrpc.NOT_FOUND), ("Shutdown", {"now": True}, 0)],
+    )
+    def test_a_call_for_the_container_ends_it(
+        self, shim: Shim, begun: Callable[..., Any], method: str, values: dict[str, Any], refusal: int
+    ) -> None:
+        answer = begun()
+        if refusal:
+            with pytest.raises(RefusedError) as caught:
+                shim.call(method, id="task", **values)
+            assert caught.value.code == refusal
+        else:
+            shim.call(method, id="task", **values)
+        refused = answer()
+        assert isinstance(refused, RefusedError)
+        assert (refused.code, str(refused)) == (ttrpc.CANCELLED, "container task: its creation was ended")
+        if method == "Shutdown":
+            wait_until(lambda: not shim.lives(), "the shim does not end")
+
+    def test_the_time_that_containerd_gives_ends_it(self, begun: Callable[..., Any]) -> None:
+        refused = begun(timeout_s=3)()
+        assert isinstance(refused, RefusedError)
+        assert refused.code == ttrpc.DEADLINE_EXCEEDED
+
+    def test_a_shutdown_for_another_container_does_not(self, shim: Shim, begun: Callable[..., Any]) -> None:
+        answer = begun()
+        shim.call("Shutdown", id="other")
+        assert shim.children()
+        with pytest.raises(RefusedError, match="already exists"):
+            shim.call("Create", id="task", bundle="/none")
+        shim.call("Kill", id="task", signal=15)
+        assert isinstance(answer(), RefusedError)
+
+    def test_the_death_of_the_shim_ends_it(self, shim: Shim, begun: Callable[..., Any], tmp_path: Path) -> None:
+        begun()
+        children = shim.children()
+        mounted = Path(f"/proc/{children[0]}/root{tmp_path}/bundle/rootfs/bin")
+        assert mounted.is_dir()
+        os.kill(shim.pid, signal.SIGKILL)
+        wait_until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in children), "something goes on")
+
+    def test_the_same_container_can_be_created_afterwards(
+        self, shim: Shim, begun: Callable[..., Any], image: dict[str, Any], tmp_path: Path, native: Path
+    ) -> None:
+        answer = begun()
+        shim.call("Kill", id="task", signal=9)
+        answer()
+        begun_again = shim.in_background("Create", **image)
+        with (tmp_path / "encl.bin").open("wb") as fifo:
+            fifo.write((native / "skeleton/encl.bin").read_bytes())
+        made = begun_again()
+        assert isinstance(made, dict)
+        shim.call("Kill", id="task", signal=9)
+        shim.call("Wait", id="task")
+        shim.call("Delete", id="task")
+        shutil.rmtree(tmp_path / "upper")
+        (tmp_path / "upper").mkdir()
+        change(image, "RUNE_CARRIER=skeleton")
+
+
+def test_a_container_without_a_carrier_pays_nothing_for_those(shim: Shim, image: dict[str, Any]) -> None:
+    """No file of theirs is opened, and none of TOML."""
+    request = json.loads(json.dumps(image))
+    bundle = change(request)
+    shim.start(bundle, "task")
+    with subprocess.Popen(
+        ["strace", "-f", "-qq", "-e", "trace=openat,execve", "-p", str(shim.pid)],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as tracer:
+        assert tracer.stderr is not None
+        wait_until(lambda: "TracerPid:\t0" not in Path(f"/proc/{shim.pid}/status").read_text(), "strace does not begin")
+        with pytest.raises(RefusedError, match="executable file not found"):
+            shim.call("Create", **request)
+        tracer.send_signal(signal.SIGINT)
+        calls = tracer.stderr.read()
+    assert "inclavare-containers/config.toml" in calls  # whether it names a carrier
+    assert "tomllib" not in calls
+    assert "/carriers/" not in calls
+    assert "python3" not in calls

@@ -41,6 +41,36 @@ def test_the_demo_shows_the_greeting_the_measurement_and_the_platform(
         assert not _left(tmp_path)
 
 
+@pytest.mark.skipif(shutil.which("containerd") is None, reason="needs containerd (Debian package containerd)")
+def test_the_demo_of_containerd_shows_tasks_a_crash_and_a_verified_quote(
+    checkout: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        ["make", "--silent", "demo-containerd"],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for shown in (
+        "hello from process 1",
+        "PAUSED",
+        "exit with non-zero exit code 137",
+        "One shim serves the three",
+        "still here",
+        "Hello Inclavare Containers!",
+        "Enclave runtime skeleton initialization succeeded",
+        "SIMULATED, ACCEPTED",
+        (checkout / "native/skeleton/MRENCLAVE").read_text().strip(),
+        "now there is no state, socket, mount, cgroup",
+    ):
+        assert shown in done.stdout
+    assert not done.stderr
+    assert not _left(tmp_path)
+
+
 def test_a_demo_that_shows_something_else_fails(checkout: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     other = tmp_path / "other"
     for name in ("build", "src"):
@@ -56,19 +86,25 @@ def test_a_demo_that_shows_something_else_fails(checkout: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("title", "signal_number"),
+    ("script", "title", "signal_number"),
     [
-        ("== A container", signal.SIGINT),
-        ("== The same", signal.SIGTERM),
-        ("== Where it ran", signal.SIGINT),
-        ("== What is left", signal.SIGHUP),
+        ("run.sh", "== A container", signal.SIGINT),
+        ("run.sh", "== The same", signal.SIGTERM),
+        ("run.sh", "== Where it ran", signal.SIGINT),
+        ("run.sh", "== What is left", signal.SIGHUP),
+        ("containerd.sh", "== A containerd", signal.SIGTERM),
+        ("containerd.sh", "== The life", signal.SIGINT),
+        ("containerd.sh", "== containerd crashes", signal.SIGHUP),
+        ("containerd.sh", "== Its quote", signal.SIGINT),
     ],
 )
 def test_an_interrupted_demo_cleans_up(
-    checkout: Path, tmp_path: Path, environment: dict[str, str], title: str, signal_number: signal.Signals
+    checkout: Path, tmp_path: Path, environment: dict[str, str], script: str, title: str, signal_number: signal.Signals
 ) -> None:
+    if script == "containerd.sh" and shutil.which("containerd") is None:
+        pytest.skip("needs containerd (Debian package containerd)")
     demo = subprocess.Popen(
-        [checkout / "demo/run.sh"],
+        [checkout / "demo" / script],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -87,6 +123,14 @@ def test_an_interrupted_demo_cleans_up(
     assert demo.wait(timeout=60) == 128 + signal_number
     assert not _left(tmp_path)
     assert not [path for path, _, _ in os.walk("/sys/fs/cgroup") if f"inclavare-demo-{demo.pid}" in path]
+    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if str(tmp_path).encode() in _content(path)]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended
+        return b""
 
 
 def _left(directory: Path) -> list[Path]:

@@ -169,6 +169,25 @@ def test_a_document_that_cannot_be_done_is_refused(
     assert memory(running) == f"{64 * MIB}"
 
 
+def test_the_containers_own_rules_for_devices_may_be_repeated(rune: Rune, bundle: Bundle, tmp_path: Path) -> None:
+    """Kubernetes has containerd send all that the container was made with."""
+    rules = [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+    ]
+    bundle.shell("i=0; while :; do i=$((i+1)); done")
+    bundle.linux["resources"] = {"devices": rules, "memory": {"limit": 64 * MIB}}
+    rune.create(bundle)
+    assert rune("start", "c").status == 0
+    (tmp_path / "r.json").write_text(json.dumps({"devices": rules, "memory": {"limit": 96 * MIB}}))
+    done = rune("update", "-r", tmp_path / "r.json", "c")
+    assert (done.status, done.error) == (0, "")
+    assert memory(bundle) == f"{96 * MIB}"
+    (tmp_path / "r.json").write_text(json.dumps({"devices": rules[:1], "memory": {"limit": 64 * MIB}}))
+    assert "cannot be changed" in rune("update", "-r", tmp_path / "r.json", "c").error
+    assert memory(bundle) == f"{96 * MIB}"
+
+
 def test_a_stopped_container_is_not_updated(rune: Rune, bundle: Bundle) -> None:
     bundle.shell("true")
     rune.create(bundle)

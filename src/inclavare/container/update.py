@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inclavare.container.lifecycle import status
+from inclavare.container.store import CONFIG
 from inclavare.errors import HostError, SpecError, StateError
 from inclavare.linux import cgroup_limits, cgroups
 from inclavare.linux.files import read_file
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from inclavare.container.store import Record
     from inclavare.linux.cgroup_limits import Setting
     from inclavare.log import Log
-    from inclavare.oci.resources import Resources
+    from inclavare.oci.resources import DeviceRule, Resources
 
 MEMORY_FILES = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
 WRITE_ONLY = ("io.max", "rdma.max")  # what is read there is not what can be written
@@ -25,7 +26,7 @@ def update(record: Record, resources: Resources, log: Log) -> None:
         raise StateError(f"container not running: {record.id} is {now}")
     if not record.cgroups:
         raise StateError(f"cannot update container {record.id}: it was made without cgroups of its own")
-    if resources.devices:
+    if resources.devices and not _are_its_own(record, resources):
         raise SpecError("devices", "the rules for devices cannot be changed in a running container")
     if cgroups.UNIFIED in record.cgroups:
         settings = cgroup_limits.v2_settings(resources)
@@ -39,6 +40,18 @@ def update(record: Record, resources: Resources, log: Log) -> None:
     except BaseException:
         _restore(record, before, log)
         raise
+
+
+def _are_its_own(record: Record, resources: Resources) -> bool:
+    """Tell whether the rules for devices are those of the container's configuration: containerd repeats them all."""
+    from inclavare.oci import jsontext, spec  # noqa: PLC0415  # `rune update` by options has read none
+
+    own = spec.parse(jsontext.loads(record.read(CONFIG))).linux.resources
+    return list(map(_as_tuple, own.devices)) == list(map(_as_tuple, resources.devices))
+
+
+def _as_tuple(rule: DeviceRule) -> tuple[object, ...]:
+    return rule.allow, rule.type, rule.major, rule.minor, rule.access
 
 
 def _set(record: Record, settings: list[Setting]) -> None:

@@ -4,7 +4,8 @@ An environment variable `ENCLAVE_*` in process.env wins over the annotation `enc
 empty value counts as none, and of several variables of one name the first counts. The variables are parameters, not the
 program's environment: every occurrence is removed. What is none of the known values is refused, never replaced.
 
-Annotations are looked up by their exact name. Paths are not looked at here.
+Annotations are looked up by their exact name. Those of a pod are on all its containers, also on the one that only holds
+its namespaces: that one they do not make an enclave. Paths are not looked at here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ KEYS = {
     "ra_epid_spid": ("ENCLAVE_RA_EPID_SPID", "enclave.attestation.ra_epid_spid"),
     "ra_epid_subscription_key": ("ENCLAVE_RA_EPID_SUB_KEY", "enclave.attestation.ra_epid_subscription_key"),
 }
+# What containerd and CRI-O call the container that is the pod itself.
+POD_ITSELF = (("io.kubernetes.cri.container-type", "sandbox"), ("io.kubernetes.cri-o.ContainerType", "sandbox"))
 VARIABLES = {variable: member for member, (variable, _) in KEYS.items()}
 
 
@@ -78,6 +81,8 @@ def read(env: list[str], annotations: Mapping[str, str]) -> tuple[EnclaveConfig 
             raise SpecError(f"process.env[{index}]", f"{variable} has no value", f"Write {variable}=VALUE.")
         else:
             values.setdefault(member, value)
+    if any(annotations.get(name) == value for name, value in POD_ITSELF):
+        annotations = {}
     for member, (_, annotation) in KEYS.items():
         if not values.get(member) and annotation in annotations:
             values[member] = annotations[annotation]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from inclavare.linux.calls import SYS_MOUNT, SYS_PRCTL, SYS_UMOUNT2
-from inclavare.linux.headers import PR_SET_CHILD_SUBREAPER
+from inclavare.linux.headers import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
 
 try:
     from _launcher import syscall, unmap_file  # type: ignore[import-not-found]
@@ -37,6 +37,11 @@ def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
 def umount(target: str, flags: int) -> None:
     """Unmount what was mounted last on `target`. Raises OSError."""
     syscall(SYS_UMOUNT2, os.fsencode(target) + b"\0", flags)
+
+
+def die_with_parent(number: int) -> None:
+    """Have this signal sent to us when our parent ends. It may have ended already."""
+    syscall(SYS_PRCTL, PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def become_subreaper() -> None:

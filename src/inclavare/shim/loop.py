@@ -82,19 +82,21 @@ class Future:
 class Task(Future):
     """A coroutine under way; as a future it is its result."""
 
-    __slots__ = ("_coroutine", "_loop", "_waiting")
+    __slots__ = ("_cancelled", "_coroutine", "_loop", "_waiting")
 
     def __init__(self, loop: Loop, coroutine: Coroutine[Future, None, Any]) -> None:
         super().__init__()
         self._loop = loop
         self._coroutine = coroutine
         self._waiting: Future | None = None
+        self._cancelled = False
         self._step()
 
     def cancel(self) -> None:
-        """Raise CancelledError where the coroutine waits, soon."""
+        """Raise CancelledError where the coroutine waits, soon; once, so that it can wait until all is undone."""
         waiting = self._waiting
-        if waiting is not None:
+        if waiting is not None and not self._cancelled:
+            self._cancelled = True
             waiting.forget(self._step)
             self._waiting = None
             self._loop.soon(self._throw)

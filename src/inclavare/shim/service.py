@@ -15,6 +15,7 @@ from inclavare.oci.ids import validate_id
 from inclavare.shim import actions, metrics, options
 from inclavare.shim import messages as m
 from inclavare.shim.connection import RpcError
+from inclavare.shim.creations import Creations
 from inclavare.shim.loop import CancelledError
 from inclavare.shim.operation import FailedError, operate
 from inclavare.shim.task import Container, Ends, Process
@@ -63,7 +64,7 @@ class TaskService:
         self._platform = platform
         self._leave = leave
         self._containers: dict[str, Container] = {}
-        self._creating: set[str] = set()
+        self._creations = Creations(loop, log)
         self._ends = Ends(loop, publisher, lambda container: loop.start(self._kill_rest(container)))
         self._methods = {
             "State": self._state,
@@ -103,7 +104,7 @@ class TaskService:
 
     async def _create(self, request: Message) -> Message:
         container_id = request["id"]
-        if container_id in self._containers or container_id in self._creating:
+        if container_id in self._containers or container_id in self._creations:
             raise RpcError(ALREADY_EXISTS, f"container {container_id}: already exists")
         try:
             validate_id(container_id)
@@ -113,20 +114,8 @@ class TaskService:
         if not request["bundle"].startswith("/"):
             raise RpcError(INVALID_ARGUMENT, f"bundle {request['bundle']!r} is no absolute path: invalid argument")
         container = Container(request, given, given.root(self._namespace))
-        self._creating.add(container_id)
-        try:
-            await container.init.open_stdio(self._loop, container.owner(), container_id, self._namespace)
-            try:
-                if request["checkpoint"]:
-                    await self._operate(lambda _log: actions.mount(request), "create")
-                else:
-                    await self._make(container, "create")
-            except BaseException:
-                container.init.close_stdio()
-                raise
-            self._containers[container_id] = container
-        finally:
-            self._creating.discard(container_id)
+        await self._creations.carry_out(container_id, self._begin(container))
+        self._containers[container_id] = container
         init = container.init
         self._publisher.publish(
             "TaskCreate",
@@ -140,6 +129,22 @@ class TaskService:
         if init.pid:
             self._ends.expect(container, init)
         return {"pid": init.pid}
+
+    async def _begin(self, container: Container) -> None:
+        """Open the stdio of a new container, and have it made, or for a restore mounted. On failure nothing is left."""
+        await container.init.open_stdio(self._loop, container.owner(), container.id, self._namespace)
+        try:
+            if container.request["checkpoint"]:
+                await self._operate(lambda _log: actions.mount(container.request), "create")
+            else:
+                await self._make(container, "create")
+        except CancelledError:
+            container.init.close_stdio()
+            await self._remove(container)  # perhaps it was made before it could hear of it
+            raise
+        except BaseException:
+            container.init.close_stdio()
+            raise
 
     async def _make(self, container: Container, what: str) -> None:
         """Have the runtime make the first process. Its end is to be expected then."""
@@ -226,6 +231,7 @@ class TaskService:
             self._ends.tell(container, container.init)
 
     async def _delete(self, request: Message) -> Message:
+        await self._creations.end(request["id"], "delete")
         container = self._container(request)
         process = self._process(container, request)
         async with container.lock:
@@ -237,9 +243,7 @@ class TaskService:
                 process.close_stdio()
                 container.execs.pop(process.exec_id, None)
                 return {"pid": process.pid, **process.end()}
-            await self._operate(
-                lambda log: actions.delete(container.root, container.id, container.bundle, log, force=True), "delete"
-            )
+            await self._remove(container)
             if process.pid:
                 await process.exited
             for each in (process, *container.execs.values()):
@@ -248,6 +252,11 @@ class TaskService:
             self._containers.pop(container.id, None)
         self._publisher.publish("TaskDelete", container_id=container.id, pid=process.pid, **process.end())
         return {"pid": process.pid, **process.end()}
+
+    async def _remove(self, container: Container) -> None:
+        await self._operate(
+            lambda log: actions.delete(container.root, container.id, container.bundle, log, force=True), "delete"
+        )
 
     async def _kill_rest(self, container: Container) -> None:
         try:
@@ -277,6 +286,8 @@ class TaskService:
         return {}
 
     async def _kill(self, request: Message) -> Message:
+        if await self._creations.end(request["id"], "kill"):
+            return {}
         container = self._container(request)
         process = self._process(container, request)
         if not process.pid:
@@ -375,8 +386,10 @@ class TaskService:
     async def _pids(self, request: Message) -> Message:
         container = self._container(request)
         names = {process.pid: process.exec_id for process in container.execs.values()}
-        found = []
-        for pid in cgroups.processes(container.cgroups):
+        found: list[Message] = []
+        # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
+        # no process for one that it has forgotten, and throws the status away with it.
+        for pid in cgroups.processes(container.cgroups) or [container.init.pid]:
             info = None
             if pid in names:
                 details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
@@ -395,8 +408,9 @@ class TaskService:
         pid = container.init.pid if container is not None else 0
         return {"shim_pid": os.getpid(), "task_pid": pid, "version": __version__}
 
-    async def _shutdown(self, _request: Message) -> Message:
-        if not self._containers and not self._creating:
+    async def _shutdown(self, request: Message) -> Message:
+        await self._creations.end(request["id"], "shutdown")
+        if not self._containers and not self._creations:
             self._leave()
         return {}
 
@@ -435,5 +449,5 @@ class TaskService:
             self._log.error(f"{what}: {error.message}")
             raise RpcError(UNKNOWN, f"OCI runtime {what} failed: {error.message}") from error
         except CancelledError:
-            self._log.warning(f"{what}: cancelled, for the time that containerd gave for it is over")
+            self._log.warning(f"{what}: cancelled")
             raise

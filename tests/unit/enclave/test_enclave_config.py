@@ -27,6 +27,8 @@ def configured(env: list[str], annotations: dict[str, str] | None = None) -> Enc
         (["ENCLAVE_TYPE="], {}),
         (["ENCLAVE_RUNTIME_PATH=/lib/pal.so", "A=b"], {"enclave.runtime.args": "x"}),
         (["enclave_type=intelSgx", "ENCLAVE_TYPES=intelSgx"], {"Enclave.Type": "intelSgx"}),
+        (["PATH=/bin"], ANNOTATIONS | {"io.kubernetes.cri.container-type": "sandbox"}),
+        (["PATH=/bin"], ANNOTATIONS | {"io.kubernetes.cri-o.ContainerType": "sandbox"}),
     ],
 )
 def test_without_a_type_it_is_a_plain_container_with_all_its_environment(
@@ -45,6 +47,8 @@ def test_without_a_type_it_is_a_plain_container_with_all_its_environment(
         (VARIABLES, {"enclave.type": "Jailhouse", "enclave.runtime.path": "/other"}),
         (VARIABLES[:1], {"enclave.runtime.path": "/lib/pal.so"}),
         (["ENCLAVE_TYPE=", *VARIABLES[1:]], ANNOTATIONS),
+        ([], ANNOTATIONS | {"io.kubernetes.cri.container-type": "container"}),
+        (VARIABLES, {"io.kubernetes.cri.container-type": "sandbox"}),
     ],
 )
 def test_a_variable_wins_over_an_annotation_unless_it_is_empty(env: list[str], annotations: dict[str, str]) -> None:
