@@ -23,7 +23,7 @@ from inclavare.log import Log
 from inclavare.shim import messages as m
 from inclavare.wire import protobuf, ttrpc
 from tests.conftest import Bundle, Rune
-from tests.unit.carriers.conftest import emulated_settings
+from tests.unit.carriers.conftest import emulated_settings, make_occlum
 
 GREETING = "Hello Inclavare Containers!\n"
 SUCCESS = "Enclave runtime skeleton initialization succeeded"
@@ -95,6 +95,7 @@ class Shim:
         config.write_text(settings)
         self.log = b""
         self.pid = 0
+        self.environment = {"PATH": os.environ["PATH"]}
         self._address = ""
 
     def start(self, bundle: Path, container: str) -> None:
@@ -108,7 +109,7 @@ class Shim:
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", PREPARE, str(self._directory), *words],
             cwd=bundle,
             input=protobuf.encode(m.BOOTSTRAP, asked),
-            env={"PATH": os.environ["PATH"]},
+            env=self.environment,
             stdout=subprocess.PIPE,
             timeout=60,
             check=True,
@@ -207,6 +208,12 @@ def shim(rune_program: Path, tmp_path: Path, settings: str, as_root: None) -> It
 
 
 @pytest.fixture
+def occlum(tmp_path: Path) -> Path:
+    """Return the tree of a stand-in for Occlum; beside it is `programs`."""
+    return make_occlum(tmp_path)
+
+
+@pytest.fixture
 def image(busybox_bundle: Bundle, tmp_path: Path) -> dict[str, Any]:
     """Return what Create says of a bundle whose root filesystem is still to be mounted: an image and a layer above."""
     busybox_bundle.rootfs.rename(tmp_path / "image")
@@ -285,6 +292,43 @@ def test_a_broken_file_is_named_with_its_line_to_those_who_need_it(
     assert not list((tmp_path / "upper").rglob("encl.*"))
 
 
+def test_the_shim_has_occlum_build_an_instance_and_gives_it_to_rune(
+    shim: Shim, image: dict[str, Any], tmp_path: Path, occlum: Path, native: Path
+) -> None:
+    """With the skeleton in the place of Occlum's PAL, and its enclave in the image: there is no Occlum to run it."""
+    shim.environment = {
+        "PATH": f"{occlum.parent}/programs:{os.environ['PATH']}",
+        "OCCLUM_TEST_CALLS": f"{tmp_path}/calls",
+    }
+    pal = native / "liberpal-skeleton-v3.so"
+    (tmp_path / "etc/inclavare-containers/config.toml").write_text(
+        f'{SETTINGS}directory = "{tmp_path}/cache"\n[enclave_runtime.occlum]\n'
+        f'enclave_runtime_path = "{pal}"\nenclave_libos_path = "{occlum}/build/lib/libocclum-libos.so"\n'
+    )
+    place = tmp_path / "image/run/rune"
+    place.mkdir(parents=True)
+    for name in ("encl.bin", "encl.ss"):
+        shutil.copy(native / "skeleton" / name, place)
+    bundle = change(image, "RUNE_CARRIER=occlum")
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"]["args"] = ["/bin/busybox"]
+    (bundle / "config.json").write_text(json.dumps(config))
+    shim.start(bundle, "task")
+    assert shim.call("Create", **image)["pid"]
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "occlum init",
+        "occlum build",
+        "sgx_sign gendata",
+        "sgx_sign catsig",
+    ]
+    assert (tmp_path / "upper/run/rune/build/lib/libocclum-libos.signed.so").is_file()
+    assert GREETING in (tmp_path / "output").read_text()
+    assert not list((tmp_path / "cache/building").iterdir())
+    shim.call("Kill", id="task", signal=9)
+    shim.call("Wait", id="task")
+    shim.call("Delete", id="task")
+
+
 @pytest.fixture
 def never(tmp_path: Path) -> str:
     """Return settings with an enclave that never can be read: nobody writes into the FIFO."""
@@ -333,7 +377,7 @@ class TestCancelled:
         assert (tmp_path / "bundle/config.json").read_text() == before
         if shim.lives():
             assert not shim.mounts()
-            assert not shim.children()
+            wait_until(lambda: not shim.children(), "something goes on")
             assert b"Traceback" not in shim.log
 
     @pytest.mark.parametrize(
