@@ -116,8 +116,12 @@ class Shim:
         """Return what the shim has started, and what that has."""
         found, parents = [], [self.pid]
         while parents:
-            words = Path(f"/proc/{parents.pop()}/task").glob("*/children")
-            new = [int(word) for path in words for word in path.read_text().split()]
+            parent = parents.pop()
+            try:
+                words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            except OSError:  # it has ended
+                words = []
+            new = [int(word) for word in words]
             found += new
             parents += new
         return found

@@ -309,6 +309,32 @@ class TestCancelled:
         change(image, "RUNE_CARRIER=skeleton")
 
 
+def test_a_creation_whose_time_is_over_at_any_moment_leaves_nothing(shim: Shim, image: dict[str, Any]) -> None:
+    """Also when the container is made already, and it is too late to tell the runtime."""
+    bundle = change(image)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"].update(args=["sleep", "1000"])
+    (bundle / "config.json").write_text(json.dumps(config))
+    shim.start(bundle, "task")
+    ends = []
+    for step in range(80):
+        try:
+            shim.call("Create", timeout_s=0.0005 * (step + 1), **image)
+        except RefusedError as error:
+            ends.append(error.code)
+        else:
+            shim.call("Kill", id="task", signal=9)
+            shim.call("Wait", id="task")
+            shim.call("Delete", id="task")
+            ends.append(ttrpc.OK)
+        wait_until(lambda: not shim.children(), "something goes on")
+        assert not shim.mounts()
+        assert not Path(f"/proc/{shim.pid}/root/run/containerd/runc/test/task").exists()
+    assert set(ends) == {ttrpc.OK, ttrpc.DEADLINE_EXCEEDED}
+    assert not list(Path("/sys/fs/cgroup").glob(f"**{config['linux']['cgroupsPath']}"))
+    assert b"Traceback" not in shim.log
+
+
 def test_a_container_without_a_carrier_pays_nothing_for_those(shim: Shim, image: dict[str, Any]) -> None:
     """No file of theirs is opened, and none of TOML."""
     request = json.loads(json.dumps(image))
