@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
+SIGKILL = 9
 STATUS = {"created": m.CREATED, "running": m.RUNNING, "stopped": m.STOPPED}
 
 
@@ -296,6 +297,7 @@ class TaskService:
             await self._operate(
                 lambda _log: actions.kill_all(container.root, container.id, request["signal"]), "kill", missing=True
             )
+            container.paused = container.paused and request["signal"] != SIGKILL
             return {}
         if process.state == "stopped" or process.ended is not None:
             raise RpcError(NOT_FOUND, "process already finished: not found")
@@ -305,6 +307,9 @@ class TaskService:
             raise RpcError(NOT_FOUND, "process already finished: not found") from None
         except OSError as error:
             raise RpcError(INVALID_ARGUMENT, f"signal {request['signal']}: {error.strerror}") from error
+        if process is container.init and container.paused and request["signal"] == SIGKILL:
+            cgroups.thaw(container.cgroups)  # who is frozen does not die
+            container.paused = False
         return {}
 
     async def _resize_pty(self, request: Message) -> Message:
@@ -371,7 +376,7 @@ class TaskService:
         process = self._process(container, request)
         paused = container.paused and process.state == "running"
         return {
-            "id": container.id,
+            "id": process.exec_id or container.id,
             "bundle": container.bundle,
             "pid": process.pid,
             "status": m.PAUSED if paused else STATUS[process.state],
