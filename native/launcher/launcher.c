@@ -105,7 +105,7 @@ static _Noreturn void run_with_python(int argc, char **argv) {
 /* --- when it is built ---------------------------------------------------------------------------- */
 
 static PyMethodDef functions[] = {{"syscall", _PyCFunction_CAST(py_syscall), METH_FASTCALL, NULL},
-                                  {"unmap_file", py_unmap_file, METH_NOARGS, NULL},
+                                  {"rest", _PyCFunction_CAST(py_rest), METH_FASTCALL, NULL},
                                   {0}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, functions, 0, 0, 0, 0};
 

@@ -344,8 +344,9 @@ def test_a_broken_config_is_refused(engine: Engine) -> None:
 
 def test_pause_stops_and_resume_goes_on(engine: Engine) -> None:
     task = engine.run()
+    task.add("added", ["true"])
     task.rpc.call("Pause", id=task.id)
-    assert task.status() == "paused"
+    assert task.status() == task.status("added") == "paused"
     assert (engine.cgroup(task, "freezer") / "freezer.state").read_text() == "FROZEN\n"
     with refused(UNKNOWN, "cannot exec in a paused state"):
         task.add("e", ["true"])
@@ -356,7 +357,7 @@ def test_pause_stops_and_resume_goes_on(engine: Engine) -> None:
     assert task.execute("e", ["true"]) == 0
     engine.events.wait("TaskResumed", task.id)
     names = engine.events.names(task.id)
-    assert names[:4] == ["TaskCreate", "TaskStart", "TaskPaused", "TaskResumed"]
+    assert names[:5] == ["TaskCreate", "TaskStart", "TaskExecAdded", "TaskPaused", "TaskResumed"]
 
 
 def test_what_does_not_run_is_not_paused(engine: Engine) -> None:

@@ -31,6 +31,7 @@ CARRIERS = {
     "": "",
     "none": "",
     "empty": "",
+    "occlum": "inclavare.carriers.occlum:prepare",
     "skeleton": "inclavare.carriers.skeleton:prepare",
 }
 NOT_OFFERED = ("graphene",)

@@ -83,12 +83,12 @@ def work_directory(job: Job, root: int, *, make: bool = True) -> Iterator[int]:
 
 def place_file(job: Job, directory: int, name: str, content: bytes) -> None:
     """Write a file that everybody may read, in place of what was there, owned by the directory's owner."""
-    _clear_place(job, directory, name)
+    clear_place(job, directory, name)
     fd = os.open(name, _CREATE, 0o600, dir_fd=directory)
     with open(fd, "wb") as file:
         file.write(content)
         os.fchmod(fd, 0o644)
-        _give_away(fd, directory)
+        os.fchown(fd, *owner(directory))
 
 
 def read_file(directory: int, name: str, size_max: int = FILE_MAX) -> bytes:
@@ -117,10 +117,10 @@ def _make_directory(job: Job, parent: int, name: str) -> None:
         except FileExistsError:  # a link that leads nowhere
             raise OSError(errno.ENOTDIR, "a link to nowhere", name) from None
         job.undo.append(lambda: os.rmdir(name, dir_fd=held))
-    os.chown(name, *_owner(parent), dir_fd=parent, follow_symlinks=False)
+    os.chown(name, *owner(parent), dir_fd=parent, follow_symlinks=False)
 
 
-def _clear_place(job: Job, directory: int, name: str) -> None:
+def clear_place(job: Job, directory: int, name: str) -> None:
     """Remove what has that name, and see to it that what will have it is removed after a failure."""
     remove(directory, name)
     held = _hold(job, directory)
@@ -143,10 +143,7 @@ def _hold(job: Job, fd: int) -> int:
     return held
 
 
-def _give_away(fd: int, directory: int) -> None:
-    os.fchown(fd, *_owner(directory))
-
-
-def _owner(directory: int) -> tuple[int, int]:
+def owner(directory: int) -> tuple[int, int]:
+    """Give user and group of an open directory."""
     status = os.fstat(directory)
     return status.st_uid, status.st_gid

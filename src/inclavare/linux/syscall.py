@@ -11,9 +11,9 @@ from inclavare.linux.calls import SYS_MOUNT, SYS_PRCTL, SYS_UMOUNT2
 from inclavare.linux.headers import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
 
 try:
-    from _launcher import syscall, unmap_file  # type: ignore[import-not-found]
+    from _launcher import rest, syscall  # type: ignore[import-not-found]
 except ImportError:
-    unmap_file = None
+    rest = None
 
     def syscall(number: int, *arguments: int | bytes) -> int:
         """Call the kernel with integers and with the addresses of bytes. Raises OSError."""
@@ -49,7 +49,10 @@ def become_subreaper() -> None:
     syscall(SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def let_go() -> None:
-    """Unmap what was only read of the program's own file (native/launcher/pages.c)."""
-    if unmap_file is not None:
-        unmap_file()
+def wait_small(fd: int, milliseconds: int) -> None:
+    """Unmap what was only read of the program's own file, and wait for a file, a signal or a time (-1 is for ever).
+
+    A script cannot (native/launcher/pages.c), and does not wait.
+    """
+    if rest is not None:
+        rest(fd, milliseconds)

@@ -8,13 +8,13 @@ import time
 
 from inclavare import carriers
 from inclavare.container import create as creation
-from inclavare.container import exec as execution
+from inclavare.container import exec as executing
 from inclavare.container import lifecycle, store
 from inclavare.enclave import hostconfig
 from inclavare.errors import HostError, StateError
 from inclavare.linux.files import read_file
 from inclavare.oci import jsontext, spec
-from inclavare.shim import rootfs
+from inclavare.shim import execution, rootfs
 from inclavare.shim.log import ShimLog
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -38,7 +38,7 @@ def create(request: dict[str, Any], root: str, options: Options, platform: str, 
     """Mount the root filesystem and make the container, or restore it where it is mounted. On failure nothing is left.
 
     A carrier that the bundle asks for prepares its enclave in between, which may take minutes. Gives pid, cgroups,
-    whether it has its own pid namespace, and whether its start has hooks.
+    whether it has its own pid namespace, whether its start has hooks, and what exec needs to know.
     """
     bundle = request["bundle"]
     _write(f"{bundle}/options.json", options.json())
@@ -66,6 +66,7 @@ def create(request: dict[str, Any], root: str, options: Options, platform: str, 
         "cgroups": built.record.cgroups,
         "own_pids": pid_namespace is not None and not pid_namespace.path,
         "hooks": any(name in prepared.raw for name in HOOKS_OF_START),
+        "exec": execution.remember(built.record, prepared.spec, configuration),
     }
 
 
@@ -78,12 +79,12 @@ def start(root: str, container_id: str, log: Log) -> dict[str, Any]:
 def execute(root: str, container_id: str, process: bytes, *, terminal: bool, log: Log) -> dict[str, Any]:
     """Run another process, with the child's stdio. Gives its pid."""
     record = store.load(root, container_id)
-    document = execution.container_spec(record)
+    document = executing.container_spec(record)
     parsed = spec.parse_process(jsontext.loads(process, "the process"))
     parsed.terminal = terminal
-    options = execution.Options()
+    options = executing.Options()
     options.terminal = options.terminal_as_is = True
-    executed = execution.execute(record, execution.make_request(record, document, parsed), options, log)
+    executed = executing.execute(record, executing.make_request(record, document, parsed), options, log)
     return {"pid": executed.pid, "master": executed.master}
 
 

@@ -145,8 +145,7 @@ class Connection:
         except RpcError as error:
             answer = ttrpc.refusal(stream, error.code, error.message)
         except InclavareError as error:
-            text = f"{error.message} (hint: {error.hint})" if error.hint else error.message
-            answer = ttrpc.refusal(stream, ttrpc.UNKNOWN, text)
+            answer = ttrpc.refusal(stream, ttrpc.UNKNOWN, error.text())
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             answer = ttrpc.refusal(stream, ttrpc.UNKNOWN, f"{where}{error.strerror or error}")

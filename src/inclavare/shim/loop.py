@@ -186,7 +186,7 @@ class Loop:
         self._stopped = False
         self._children: dict[int, Callable[[int], None]] = {}
         self._strangers: dict[int, int] = {}
-        self.at_rest: Callable[[], None] = _nothing_to_do  # called when nothing has happened for a while
+        self.at_rest: Callable[[int, int], None] = _go_on  # called with the epoll's fd, and for how long (ms)
         self.expected = 0  # of children whose pids are about to be told: the ends of strangers are kept meanwhile
         self._wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.signal(_signal.SIGCHLD, _nothing)
@@ -281,15 +281,11 @@ class Loop:
                 for callback in callbacks:
                     self._call(callback)
             timeout = max(0.0, self._times[0].due - time.monotonic()) if self._times else -1
-            rests = worked and not 0 <= timeout < REST_S
-            if self._stopped:
-                timeout = 0
-            elif rests:
-                timeout = REST_S
-            ready = self._epoll.poll(timeout)
+            rests = worked and not self._stopped and not 0 <= timeout < REST_S
+            ready = self._epoll.poll(0 if self._stopped else REST_S if rests else timeout)
             if rests and not ready:
-                self.at_rest()
                 worked = False
+                self.at_rest(self._epoll.fileno(), int((timeout - REST_S) * 1000) if timeout > 0 else -1)
             for fd, events in ready:
                 worked = True
                 watcher = self._files.get(fd)
@@ -334,8 +330,8 @@ def _no_more() -> None:
     """Be the callback of a timer that is done."""
 
 
-def _nothing_to_do() -> None:
-    """Rest."""
+def _go_on(_fd: int, _milliseconds: int) -> None:
+    """Have nothing to do at rest."""
 
 
 def _nothing(_number: int, _frame: object) -> None:

@@ -138,8 +138,7 @@ def _carry_out(action: Action, said: ShimLog) -> dict[str, Any]:
     try:
         return action(said)
     except InclavareError as error:
-        text = f"{error.message} (hint: {error.hint})" if error.hint else error.message
-        return {"error": text, "state": isinstance(error, StateError)}
+        return {"error": error.text(), "state": isinstance(error, StateError)}
     except OSError as error:
         return {"error": f"{error.filename}: {error.strerror}" if error.filename else str(error), "state": False}
     except Exception as error:  # noqa: BLE001  # the last one who can tell of it

@@ -12,7 +12,7 @@ from inclavare import __version__
 from inclavare.errors import InclavareError, WireError
 from inclavare.linux import cgroups
 from inclavare.oci.ids import validate_id
-from inclavare.shim import actions, metrics, options
+from inclavare.shim import actions, execution, metrics, options
 from inclavare.shim import messages as m
 from inclavare.shim.connection import RpcError
 from inclavare.shim.creations import Creations
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     Message = dict[str, Any]
 
 SIGKILL = 9
-STATUS = {"created": m.CREATED, "running": m.RUNNING, "stopped": m.STOPPED}
 
 
 class TaskService:
@@ -207,13 +206,7 @@ class TaskService:
         expected = True
         try:
             await process.open_stdio(self._loop, container.owner(), container.id, self._namespace)
-            result = await self._operate(
-                lambda log: actions.execute(
-                    container.root, container.id, process.spec, terminal=process.terminal, log=log
-                ),
-                "exec",
-                process.fds(),
-            )
+            result = await self._execute(container, process)
             process.take_over(self._loop, result.values["pid"], result.master)
             process.run()
             self._publisher.publish(
@@ -230,6 +223,18 @@ class TaskService:
             process.starting = False
             self._ends.tell(container, process)
             self._ends.tell(container, container.init)
+
+    async def _execute(self, container: Container, process: Process) -> Result:
+        """Have a process executed: by ourselves if that cannot block, else by a child."""
+        try:
+            result = await execution.execute(self._loop, self._log, container, process)
+        except InclavareError as error:
+            raise self._failed("exec", error.text()) from error
+        return result or await self._operate(
+            lambda log: actions.execute(container.root, container.id, process.spec, terminal=process.terminal, log=log),
+            "exec",
+            process.fds(),
+        )
 
     async def _delete(self, request: Message) -> Message:
         await self._creations.end(request["id"], "delete")
@@ -373,34 +378,10 @@ class TaskService:
 
     async def _state(self, request: Message) -> Message:
         container = self._container(request)
-        process = self._process(container, request)
-        paused = container.paused and process.state == "running"
-        return {
-            "id": process.exec_id or container.id,
-            "bundle": container.bundle,
-            "pid": process.pid,
-            "status": m.PAUSED if paused else STATUS[process.state],
-            "stdin": process.stdin,
-            "stdout": process.stdout,
-            "stderr": process.stderr,
-            "terminal": process.terminal,
-            **process.end(),
-            "exec_id": process.exec_id,
-        }
+        return container.describe(self._process(container, request))
 
     async def _pids(self, request: Message) -> Message:
-        container = self._container(request)
-        names = {process.pid: process.exec_id for process in container.execs.values()}
-        found: list[Message] = []
-        # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
-        # no process for one that it has forgotten, and throws the status away with it.
-        for pid in cgroups.processes(container.cgroups) or [container.init.pid]:
-            info = None
-            if pid in names:
-                details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
-                info = {"type_url": m.PROCESS_DETAILS_TYPE, "value": details}
-            found.append({"pid": pid, "info": info})
-        return {"processes": found}
+        return {"processes": self._container(request).processes()}
 
     async def _stats(self, request: Message) -> Message:
         container = self._container(request)
@@ -451,8 +432,11 @@ class TaskService:
         except FailedError as error:
             if missing and error.state:
                 raise RpcError(NOT_FOUND, "process already finished: not found") from error
-            self._log.error(f"{what}: {error.message}")
-            raise RpcError(UNKNOWN, f"OCI runtime {what} failed: {error.message}") from error
+            raise self._failed(what, error.message) from error
         except CancelledError:
             self._log.warning(f"{what}: cancelled")
             raise
+
+    def _failed(self, what: str, message: str) -> RpcError:
+        self._log.error(f"{what}: {message}")
+        return RpcError(UNKNOWN, f"OCI runtime {what} failed: {message}")

@@ -9,6 +9,7 @@ which does not know the task before Create has answered, would not hear it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from inclavare.shim.loop import Loop, Task
 
 CHUNK = 1 << 16
+PIPE_SIZE = 1 << 18
 LOGGERS = ("binary://", "binary-v2://")
 
 
@@ -117,6 +119,7 @@ class Stdio:
             return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._keepers.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        _enlarge(fd)
         if owner != (0, 0):
             os.fchown(fd, *owner)
         return fd
@@ -141,6 +144,14 @@ class Stdio:
         finally:
             os.close(source)
             self._close_input()
+
+
+def _enlarge(fd: int) -> None:
+    """Let writer and reader wait for each other less often; memory is taken only for what nobody has read yet."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except OSError:  # the user has too many as large as that
+        return
 
 
 async def until_ready(loop: Loop, fd: int, events: int) -> None:

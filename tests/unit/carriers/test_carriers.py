@@ -66,7 +66,7 @@ def test_a_configuration_without_process_has_the_default_carrier() -> None:
 def test_an_unknown_carrier_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(EnclaveError, match="unexpected carrier kind: Occlum: unknown carrier") as caught:
         choose(configuration(["RUNE_CARRIER=Occlum"], {}), "none")
-    assert "none, empty, skeleton" in caught.value.hint
+    assert "none, empty, occlum, skeleton" in caught.value.hint
 
 
 def test_graphene_is_refused_by_name() -> None:
