@@ -33,6 +33,7 @@ class Engine:
     def __init__(self, name: str, program: Path, runtime: str, rootfs: Path) -> None:
         self.name = name
         self.program = program
+        self.runtime = runtime
         self.directory = Path(tempfile.mkdtemp(prefix="kit-"))  # short: a socket's path has 107 bytes at most
         self.rootfs = rootfs
         self.state = self.directory / "state"
@@ -173,7 +174,7 @@ def _engine(name: str, checkout: Path, rootfs: Path) -> Iterator[Engine]:
             if each.startswith("mount"):
                 subprocess.run(["umount", "-l", each.split()[5]], check=False)
             elif each.startswith("socket"):
-                Path(each.split()[1]).unlink()
+                Path(each.split()[1]).unlink(missing_ok=True)
         shutil.rmtree(engine.directory, ignore_errors=True)
     assert not engine.objectionable(left)
     assert not engine.events.faults
