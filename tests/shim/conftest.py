@@ -7,6 +7,7 @@ left is removed as containerd would: the shim is killed, and `delete` cleans up,
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -41,6 +42,7 @@ class Engine:
         self.containerd = Containerd(self.directory)
         self.tasks: list[Task] = []
         self.fifos: list[Output | Input] = []
+        self._numbers = itertools.count()
 
     @property
     def is_rune(self) -> bool:
@@ -56,7 +58,7 @@ class Engine:
 
     def bundle(self, args: Sequence[str] = SLEEP, group: str = "") -> Bundle:
         """Make another bundle. `group`: the pod whose shim it shares."""
-        name = f"k{os.getpid()}-{len(list(self.directory.iterdir()))}"
+        name = f"k{os.getpid()}-{next(self._numbers)}"
         bundle = Bundle(self.directory / name, self.rootfs, args, f"/{CGROUP_PARENT}/{name}")
         if group:
             bundle.config["annotations"] = {GROUP: group}
@@ -84,7 +86,7 @@ class Engine:
 
     def output(self, name: str = "out") -> Output:
         """Make a FIFO to be written to."""
-        made = Output(self.directory / f"{name}.{len(self.fifos)}.fifo")
+        made = Output(self.directory / f"{name}.{next(self._numbers)}.fifo")
         self.fifos.append(made)
         return made
 
@@ -94,7 +96,7 @@ class Engine:
 
     def input(self) -> Input:
         """Make a FIFO to be read."""
-        made = Input(self.directory / f"in.{len(self.fifos)}.fifo")
+        made = Input(self.directory / f"in.{next(self._numbers)}.fifo")
         self.fifos.append(made)
         return made
 

@@ -353,6 +353,29 @@ def test_a_deletion_waits_for_what_is_not_passed_on_yet_but_not_for_ever(rune_en
     os.close(reader)
 
 
+def test_an_exec_whose_output_nobody_reads_keeps_its_container_waiting_for_nothing(rune_engine: Engine) -> None:
+    # The other shim, too, waits for it in the deletion of that exec alone.
+    path = rune_engine.directory / "unread"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    task = rune_engine.run()
+    task.add("e", ["sh", "-c", "while :; do echo much; done"], None, terminal=True, stdout=str(path))
+    task.start("e")
+    time.sleep(0.1)
+    task.kill(exec_id="e")
+    task.wait("e")
+    deletion = task.rpc.begin("Delete", id=task.id, exec_id="e")
+    task.rpc.call("Pause", id=task.id)
+    task.rpc.call("Resume", id=task.id)
+    assert not task.rpc.is_answered(deletion)
+    os.read(reader, 1 << 20)
+    os.close(reader)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    while not task.rpc.is_answered(deletion, 0.01):
+        os.read(reader, 1 << 20)
+    os.close(reader)
+
+
 def test_nothing_stays_open_of_a_deleted_task(rune_engine: Engine) -> None:
     pod = rune_engine.run(rune_engine.bundle(SLEEP, "pod"))
     before = open_files(pod)

@@ -240,15 +240,17 @@ class TaskService:
         await self._creations.end(request["id"], "delete")
         container = self._container(request)
         process = self._process(container, request)
-        async with container.lock:
-            if process.state == "running" or process.starting:
-                what = "paused" if container.paused else "running"
-                raise RpcError(UNKNOWN, f"cannot delete a {what} process")
+        if process is not container.init:
+            self._require_ended(container, process)
             await process.drain(self._loop)
-            if process is not container.init:
-                process.close_stdio()
-                container.execs.pop(process.exec_id, None)
-                return {"pid": process.pid, **process.end()}
+            self._process(container, request)  # another may have deleted it meanwhile
+            process.close_stdio()
+            container.execs.pop(process.exec_id, None)
+            return {"pid": process.pid, **process.end()}
+        async with container.lock:
+            self._container(request)  # see above
+            self._require_ended(container, process)
+            await process.drain(self._loop)
             await self._remove(container)
             if process.pid:
                 await process.exited
@@ -422,6 +424,11 @@ class TaskService:
     def _require_created(process: Process, verb: str) -> None:
         if process.state != "created" or process.starting:
             raise RpcError(UNKNOWN, f"cannot {verb} a {'running' if process.starting else process.state} process")
+
+    @staticmethod
+    def _require_ended(container: Container, process: Process) -> None:
+        if process.state == "running" or process.starting:
+            raise RpcError(UNKNOWN, f"cannot delete a {'paused' if container.paused else 'running'} process")
 
     async def _operate(
         self, action: Action, what: str, stdio: tuple[int, int, int] | None = None, *, missing: bool = False
