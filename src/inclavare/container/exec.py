@@ -150,9 +150,9 @@ class Executed:
 
 
 class Options:
-    """Of the command line. `terminal`: a foreground command takes the process's terminal itself."""
+    """Of the command line. `terminal`: a foreground command takes the process's terminal itself, maybe as it is."""
 
-    __slots__ = ("cgroup", "console_socket", "pid_file", "pidfd_socket", "preserve_fds", "terminal")
+    __slots__ = ("cgroup", "console_socket", "pid_file", "pidfd_socket", "preserve_fds", "terminal", "terminal_as_is")
 
     def __init__(self) -> None:
         self.cgroup = ""  # below the container's own
@@ -160,7 +160,7 @@ class Options:
         self.pid_file = ""
         self.pidfd_socket = ""
         self.preserve_fds: list[int] = []
-        self.terminal = False
+        self.terminal = self.terminal_as_is = False
 
 
 def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
@@ -260,7 +260,7 @@ class Execution:
             listener.hand_over(run, record, self._spec, "running", self._log)
             return
         if self._console is not None and options.terminal:
-            self.master = self._console.receive()
+            self.master = self._console.receive(as_is=options.terminal_as_is)
         if record.systemd_unit and cgroups.UNIFIED not in record.cgroups:
             from inclavare.linux import systemd_cgroup  # noqa: PLC0415  # only for systemd's driver
 

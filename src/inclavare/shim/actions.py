@@ -83,7 +83,7 @@ def execute(root: str, container_id: str, process: bytes, *, terminal: bool, log
     parsed = spec.parse_process(jsontext.loads(process, "the process"))
     parsed.terminal = terminal
     options = executing.Options()
-    options.terminal = True
+    options.terminal = options.terminal_as_is = True
     executed = executing.execute(record, executing.make_request(record, document, parsed), options, log)
     return {"pid": executed.pid, "master": executed.master}
 
@@ -176,7 +176,7 @@ def _choices(
     chosen.no_pivot = options.values["no_pivot_root"]
     chosen.new_keyring = not options.values["no_new_keyring"]
     chosen.sgx_platform = platform
-    chosen.terminal = bool(request["terminal"])
+    chosen.terminal = chosen.terminal_as_is = bool(request["terminal"])
     chosen.wait = not request["checkpoint"]
     if options.values["systemd_cgroup"] or _names_a_slice(configuration):
         chosen.cgroup_manager = "systemd"

@@ -80,7 +80,7 @@ async def _execute(
     parsed = spec.parse_process(jsontext.loads(process.spec, "the process"))
     parsed.terminal = process.terminal
     options = execution.Options()
-    options.terminal = True
+    options.terminal = options.terminal_as_is = True
     null, stdio = -1, process.fds()
     if stdio is None:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

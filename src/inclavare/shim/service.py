@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
+SIGKILL = 9
+
 
 class TaskService:
     """The tasks of one shim. `leave` is called when it shall end; `platform` is RUNE_SGX_PLATFORM of containerd."""
@@ -238,15 +240,17 @@ class TaskService:
         await self._creations.end(request["id"], "delete")
         container = self._container(request)
         process = self._process(container, request)
-        async with container.lock:
-            if process.state == "running" or process.starting:
-                what = "paused" if container.paused else "running"
-                raise RpcError(UNKNOWN, f"cannot delete a {what} process")
+        if process is not container.init:
+            self._require_ended(container, process)
             await process.drain(self._loop)
-            if process is not container.init:
-                process.close_stdio()
-                container.execs.pop(process.exec_id, None)
-                return {"pid": process.pid, **process.end()}
+            self._process(container, request)  # another may have deleted it meanwhile
+            process.close_stdio()
+            container.execs.pop(process.exec_id, None)
+            return {"pid": process.pid, **process.end()}
+        async with container.lock:
+            self._container(request)  # see above
+            self._require_ended(container, process)
+            await process.drain(self._loop)
             await self._remove(container)
             if process.pid:
                 await process.exited
@@ -300,6 +304,7 @@ class TaskService:
             await self._operate(
                 lambda _log: actions.kill_all(container.root, container.id, request["signal"]), "kill", missing=True
             )
+            container.paused = container.paused and request["signal"] != SIGKILL
             return {}
         if process.state == "stopped" or process.ended is not None:
             raise RpcError(NOT_FOUND, "process already finished: not found")
@@ -309,6 +314,9 @@ class TaskService:
             raise RpcError(NOT_FOUND, "process already finished: not found") from None
         except OSError as error:
             raise RpcError(INVALID_ARGUMENT, f"signal {request['signal']}: {error.strerror}") from error
+        if process is container.init and container.paused and request["signal"] == SIGKILL:
+            cgroups.thaw(container.cgroups)  # who is frozen does not die
+            container.paused = False
         return {}
 
     async def _resize_pty(self, request: Message) -> Message:
@@ -372,34 +380,10 @@ class TaskService:
 
     async def _state(self, request: Message) -> Message:
         container = self._container(request)
-        process = self._process(container, request)
-        paused = container.paused and process.state == "running"
-        return {
-            "id": container.id,
-            "bundle": container.bundle,
-            "pid": process.pid,
-            "status": m.PAUSED if paused else m.STATUS[process.state],
-            "stdin": process.stdin,
-            "stdout": process.stdout,
-            "stderr": process.stderr,
-            "terminal": process.terminal,
-            **process.end(),
-            "exec_id": process.exec_id,
-        }
+        return container.describe(self._process(container, request))
 
     async def _pids(self, request: Message) -> Message:
-        container = self._container(request)
-        names = {process.pid: process.exec_id for process in container.execs.values()}
-        found: list[Message] = []
-        # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
-        # no process for one that it has forgotten, and throws the status away with it.
-        for pid in cgroups.processes(container.cgroups) or [container.init.pid]:
-            info = None
-            if pid in names:
-                details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
-                info = {"type_url": m.PROCESS_DETAILS_TYPE, "value": details}
-            found.append({"pid": pid, "info": info})
-        return {"processes": found}
+        return {"processes": self._container(request).processes()}
 
     async def _stats(self, request: Message) -> Message:
         container = self._container(request)
@@ -440,6 +424,11 @@ class TaskService:
     def _require_created(process: Process, verb: str) -> None:
         if process.state != "created" or process.starting:
             raise RpcError(UNKNOWN, f"cannot {verb} a {'running' if process.starting else process.state} process")
+
+    @staticmethod
+    def _require_ended(container: Container, process: Process) -> None:
+        if process.state == "running" or process.starting:
+            raise RpcError(UNKNOWN, f"cannot delete a {'paused' if container.paused else 'running'} process")
 
     async def _operate(
         self, action: Action, what: str, stdio: tuple[int, int, int] | None = None, *, missing: bool = False

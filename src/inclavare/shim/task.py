@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 
-from inclavare.linux.cgroups import path_of
+from inclavare.linux import cgroups
 from inclavare.linux.oom import OutOfMemory
+from inclavare.shim import messages as m
 from inclavare.shim.console import Console
 from inclavare.shim.logger import Logger
 from inclavare.shim.loop import Future, Lock
-from inclavare.shim.messages import timestamp
 from inclavare.shim.stdio import LOGGERS, Stdio
+from inclavare.wire import protobuf
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Process:
 
     def end(self) -> dict[str, Any]:
         """Give what Wait and Delete answer."""
-        return {"exit_status": self.exit_status, "exited_at": timestamp(self.exited_at)}
+        return {"exit_status": self.exit_status, "exited_at": m.timestamp(self.exited_at)}
 
 
 class Container:
@@ -202,6 +203,36 @@ class Container:
         self.hooks = values["hooks"]
         self.exec = values["exec"]
 
+    def describe(self, process: Process) -> dict[str, Any]:
+        """Give what State answers. Who is in a paused container is paused, whatever else it is."""
+        paused = self.paused and self.init.state == "running"
+        return {
+            "id": process.exec_id or self.id,
+            "bundle": self.bundle,
+            "pid": process.pid,
+            "status": m.PAUSED if paused else m.STATUS[process.state],
+            "stdin": process.stdin,
+            "stdout": process.stdout,
+            "stderr": process.stderr,
+            "terminal": process.terminal,
+            **process.end(),
+            "exec_id": process.exec_id,
+        }
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Give what Pids answers."""
+        names = {process.pid: process.exec_id for process in self.execs.values()}
+        found: list[dict[str, Any]] = []
+        # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
+        # no process for one that it has forgotten, and throws the status away with it.
+        for pid in cgroups.processes(self.cgroups) or [self.init.pid]:
+            info = None
+            if pid in names:
+                details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
+                info = {"type_url": m.PROCESS_DETAILS_TYPE, "value": details}
+            found.append({"pid": pid, "info": info})
+        return found
+
     def is_alone(self) -> bool:
         """Tell whether no other process than the first is under way."""
         return not any(process.starting or process.state == "running" for process in self.execs.values())
@@ -209,7 +240,7 @@ class Container:
     def watch_memory(self, loop: Loop, publisher: Publisher) -> None:
         """Tell of it when it runs out of memory. Raises OSError."""
         self._oom = OutOfMemory(self.cgroups)
-        self._oom_group = path_of(self.cgroups, "memory") or ""
+        self._oom_group = cgroups.path_of(self.cgroups, "memory") or ""
         if self._oom.fd >= 0:
             loop.watch(self._oom.fd, self._oom.events, lambda _events: self.tell_memory(publisher))
 
@@ -268,7 +299,7 @@ class Ends:
             id=process.exec_id or container.id,
             pid=process.pid,
             exit_status=process.exit_status,
-            exited_at=timestamp(process.exited_at),
+            exited_at=m.timestamp(process.exited_at),
         )
         process.exited.set()
         if process is not container.init:
