@@ -202,7 +202,9 @@ class Run:
                 self._socket.shutdown(_socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """End a plan that was detached, and the container's process."""
+        """End a plan that was detached, and the container's process, once."""
+        if self._socket.fileno() < 0:
+            return
         if not self.pid:
             self._take_pid()
         if self._executor:
