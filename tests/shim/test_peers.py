@@ -284,7 +284,7 @@ def test_a_peer_that_does_not_read_is_not_read_either(rune_task: Task) -> None:
     begin = time.monotonic()
     assert rune_task.status() == "running"
     assert rune_task.execute("e", ["true"]) == 0
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
     peer.socket.settimeout(10)
     for _ in range(asked):
         assert peer.hear()[1] == 0
