@@ -8,22 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from socket import AF_UNIX, socket
 from typing import Any
 
 import pytest
 
 from inclavare import carriers
 from inclavare.log import Log
-from inclavare.shim import messages as m
-from inclavare.wire import protobuf, ttrpc
+from inclavare.wire import ttrpc
 from tests.conftest import Bundle, Rune
-from tests.unit.carriers.conftest import emulated_settings
+from tests.integration.shim import RefusedError, Shim, wait_until
+from tests.unit.carriers.conftest import emulated_settings, make_occlum
 
 GREETING = "Hello Inclavare Containers!\n"
 SUCCESS = "Enclave runtime skeleton initialization succeeded"
@@ -65,133 +61,6 @@ def test_the_same_image_without_a_carrier_is_an_ordinary_container(emulated: Run
 
 # --- the shim as containerd starts it ---------------------------------------------------------------------------------
 
-# Where the shim runs: /etc and /run are its own, and end with it.
-PREPARE = """
-set -e
-mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/work" /etc
-mount -t tmpfs tmpfs /run
-exec "$@"
-"""
-
-
-class RefusedError(Exception):
-    """A call was answered with a status: its code and its words."""
-
-    def __init__(self, code: int, words: str) -> None:
-        super().__init__(words)
-        self.code = code
-
-
-class Shim:
-    """`containerd-shim-rune-v2 start`, and calls of the Task service that it serves then."""
-
-    def __init__(self, program: Path, directory: Path, settings: str) -> None:
-        self._program = program
-        self._directory = directory
-        self._place = tempfile.mkdtemp(prefix="shim-")  # a socket's path is short
-        for name in ("etc/inclavare-containers", "work"):
-            (directory / name).mkdir(parents=True)
-        config = directory / "etc/inclavare-containers/config.toml"
-        config.write_text(settings)
-        self.log = b""
-        self.pid = 0
-        self._address = ""
-
-    def start(self, bundle: Path, container: str) -> None:
-        """Start the shim of a bundle, as containerd 2.3 does."""
-        os.mkfifo(bundle / "log")
-        log = os.open(bundle / "log", os.O_RDWR | os.O_CLOEXEC)
-        threading.Thread(target=self._read_log, args=(log,), daemon=True).start()
-        asked = {"instance_id": container, "namespace": "test", "socket_dir": self._place}
-        words = [str(self._program), "-namespace", "test", "-id", container, "-address", "/none", "start"]
-        done = subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", PREPARE, str(self._directory), *words],
-            cwd=bundle,
-            input=protobuf.encode(m.BOOTSTRAP, asked),
-            env={"PATH": os.environ["PATH"]},
-            stdout=subprocess.PIPE,
-            timeout=60,
-            check=True,
-        )
-        answer = protobuf.parse(m.BOOTSTRAPPED, done.stdout)
-        self._address = answer["address"].removeprefix("unix://")
-        self.pid = self.call("Connect", id=container)["shim_pid"]
-
-    def call(self, method: str, timeout_s: float = 60, **values: Any) -> dict[str, Any]:
-        """Carry out a call on a connection of its own. Raises RefusedError."""
-        asked, answered = m.METHODS[method]
-        with socket(AF_UNIX) as client:
-            client.settimeout(90)
-            client.connect(self._address)
-            payload = protobuf.encode(asked, values)
-            client.sendall(ttrpc.request(1, m.TASK_SERVICES[0], method, payload, int(timeout_s * 1e9), {}))
-            reader = ttrpc.Reader()
-            while data := client.recv(1 << 16):
-                for frame in reader.feed(data):
-                    assert frame.payload is not None
-                    response = protobuf.parse(ttrpc.RESPONSE_SCHEMA, frame.payload)
-                    if response["status"]:
-                        raise RefusedError(response["status"]["code"], response["status"]["message"])
-                    return protobuf.parse(answered, response["payload"])
-        raise RefusedError(-1, f"{method}: the shim closed the connection")
-
-    def in_background(self, method: str, **values: Any) -> Callable[[], RefusedError | dict[str, Any]]:
-        """Begin a call; the function that is returned waits for its answer or refusal."""
-        result: list[RefusedError | dict[str, Any]] = []
-
-        def work() -> None:
-            try:
-                result.append(self.call(method, **values))
-            except RefusedError as error:
-                result.append(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-
-        def answer() -> RefusedError | dict[str, Any]:
-            thread.join(90)
-            return result[0]
-
-        return answer
-
-    def mounts(self) -> list[str]:
-        """Return the mounts on our files that the shim sees."""
-        lines = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
-        return [line for line in lines if f"{self._directory}/bundle" in line]
-
-    def children(self) -> list[int]:
-        """Return what the shim has started, and what that has."""
-        found, parents = [], [self.pid]
-        while parents:
-            words = Path(f"/proc/{parents.pop()}/task").glob("*/children")
-            new = [int(word) for path in words for word in path.read_text().split()]
-            found += new
-            parents += new
-        return found
-
-    def lives(self) -> bool:
-        try:
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-        except OSError:
-            return False
-
-    def end(self) -> None:
-        if self.pid and self.lives():
-            for pid in [self.pid, *self.children()]:
-                os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self._place)
-
-    def _read_log(self, fd: int) -> None:
-        while True:
-            self.log += os.read(fd, 1 << 16)
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
 
 @pytest.fixture
 def settings() -> str:
@@ -204,6 +73,12 @@ def shim(rune_program: Path, tmp_path: Path, settings: str, as_root: None) -> It
     made = Shim(rune_program.with_name("containerd-shim-rune-v2"), tmp_path, settings)
     yield made
     made.end()
+
+
+@pytest.fixture
+def occlum(tmp_path: Path) -> Path:
+    """Return the tree of a stand-in for Occlum; beside it is `programs`."""
+    return make_occlum(tmp_path)
 
 
 @pytest.fixture
@@ -285,6 +160,43 @@ def test_a_broken_file_is_named_with_its_line_to_those_who_need_it(
     assert not list((tmp_path / "upper").rglob("encl.*"))
 
 
+def test_the_shim_has_occlum_build_an_instance_and_gives_it_to_rune(
+    shim: Shim, image: dict[str, Any], tmp_path: Path, occlum: Path, native: Path
+) -> None:
+    """With the skeleton in the place of Occlum's PAL, and its enclave in the image: there is no Occlum to run it."""
+    shim.environment = {
+        "PATH": f"{occlum.parent}/programs:{os.environ['PATH']}",
+        "OCCLUM_TEST_CALLS": f"{tmp_path}/calls",
+    }
+    pal = native / "liberpal-skeleton-v3.so"
+    (tmp_path / "etc/inclavare-containers/config.toml").write_text(
+        f'{SETTINGS}directory = "{tmp_path}/cache"\n[enclave_runtime.occlum]\n'
+        f'enclave_runtime_path = "{pal}"\nenclave_libos_path = "{occlum}/build/lib/libocclum-libos.so"\n'
+    )
+    place = tmp_path / "image/run/rune"
+    place.mkdir(parents=True)
+    for name in ("encl.bin", "encl.ss"):
+        shutil.copy(native / "skeleton" / name, place)
+    bundle = change(image, "RUNE_CARRIER=occlum")
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"]["args"] = ["/bin/busybox"]
+    (bundle / "config.json").write_text(json.dumps(config))
+    shim.start(bundle, "task")
+    assert shim.call("Create", **image)["pid"]
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "occlum init",
+        "occlum build",
+        "sgx_sign gendata",
+        "sgx_sign catsig",
+    ]
+    assert (tmp_path / "upper/run/rune/build/lib/libocclum-libos.signed.so").is_file()
+    assert GREETING in (tmp_path / "output").read_text()
+    assert not list((tmp_path / "cache/building").iterdir())
+    shim.call("Kill", id="task", signal=9)
+    shim.call("Wait", id="task")
+    shim.call("Delete", id="task")
+
+
 @pytest.fixture
 def never(tmp_path: Path) -> str:
     """Return settings with an enclave that never can be read: nobody writes into the FIFO."""
@@ -333,7 +245,7 @@ class TestCancelled:
         assert (tmp_path / "bundle/config.json").read_text() == before
         if shim.lives():
             assert not shim.mounts()
-            assert not shim.children()
+            wait_until(lambda: not shim.children(), "something goes on")
             assert b"Traceback" not in shim.log
 
     @pytest.mark.parametrize(
@@ -395,6 +307,32 @@ class TestCancelled:
         shutil.rmtree(tmp_path / "upper")
         (tmp_path / "upper").mkdir()
         change(image, "RUNE_CARRIER=skeleton")
+
+
+def test_a_creation_whose_time_is_over_at_any_moment_leaves_nothing(shim: Shim, image: dict[str, Any]) -> None:
+    """Also when the container is made already, and it is too late to tell the runtime."""
+    bundle = change(image)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"].update(args=["sleep", "1000"])
+    (bundle / "config.json").write_text(json.dumps(config))
+    shim.start(bundle, "task")
+    ends = []
+    for step in range(80):
+        try:
+            shim.call("Create", timeout_s=0.0005 * (step + 1), **image)
+        except RefusedError as error:
+            ends.append(error.code)
+        else:
+            shim.call("Kill", id="task", signal=9)
+            shim.call("Wait", id="task")
+            shim.call("Delete", id="task")
+            ends.append(ttrpc.OK)
+        wait_until(lambda: not shim.children(), "something goes on")
+        assert not shim.mounts()
+        assert not Path(f"/proc/{shim.pid}/root/run/containerd/runc/test/task").exists()
+    assert set(ends) == {ttrpc.OK, ttrpc.DEADLINE_EXCEEDED}
+    assert not list(Path("/sys/fs/cgroup").glob(f"**{config['linux']['cgroupsPath']}"))
+    assert b"Traceback" not in shim.log
 
 
 def test_a_container_without_a_carrier_pays_nothing_for_those(shim: Shim, image: dict[str, Any]) -> None:

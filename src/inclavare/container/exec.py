@@ -197,6 +197,7 @@ def make_request(
     process_.apparmor_profile = process_.apparmor_profile or container.apparmor_profile
     process_.selinux_label = process_.selinux_label or container.selinux_label
     facts.check_labels(process_, "process.", enclave=record.enclave is not None)
+    process_.user.keeps_groups = container.user.keeps_groups
     files = [facts.read_stdio(fd) for fd in stdio]
     request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), files))
     request.filter = filter_

@@ -178,8 +178,7 @@ class Run:
         """
         self._socket.setblocking(False)
         self._is_detached = True
-        executor, self._executor = self._executor, 0
-        return executor, self._socket.fileno()
+        return self._executor, self._socket.fileno()
 
     def advance(self, on_sync: Callable[[int], None], last_sync: int) -> bool:
         """Answer what can be answered now; tell whether that was the end. Raises as follow()."""
@@ -196,13 +195,20 @@ class Run:
 
     def lose_executor(self) -> None:
         """Note that the executor has ended: who is not known by then never will be."""
+        self._executor = 0
         if not self.pid and self._socket.fileno() >= 0:
             self._take_pid()
             if not self.pid:
                 self._socket.shutdown(_socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """End a plan that was detached, and the container's process."""
+        """End a plan that was detached, and the container's process, once."""
+        if self._socket.fileno() < 0:
+            return
+        if not self.pid:
+            self._take_pid()
+        if self._executor:
+            os.kill(self._executor, 9)
         self.kill()
         self._socket.close()
 
@@ -306,7 +312,7 @@ class Run:
         return f"the container's process ended with status {os.WEXITSTATUS(status)}"
 
     def _reap_executor(self) -> None:
-        if self._executor:
+        if self._executor and not self._is_detached:
             os.waitpid(self._executor, 0)
             self._executor = 0
 

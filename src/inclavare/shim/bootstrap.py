@@ -236,7 +236,7 @@ def _is_served(path: str, *, answers: bool = False) -> bool:
         client.connect(path)
         if answers:
             client.settimeout(ANSWER_TIMEOUT_S)
-            client.sendall(ttrpc.request(1, m.TASK_SERVICES[0], "Connect", b"", 0, {}))
+            client.send(ttrpc.request(1, m.TASK_SERVICES[0], "Connect", b"", 0, {}), _socket.MSG_NOSIGNAL)
             return client.recv(1) != b""
     except TimeoutError:  # it is stopped, not dead
         return True

@@ -18,6 +18,7 @@ import pytest
 from inclavare.carriers.occlum_config import instance_id, occlum_json, signed_id
 from inclavare.errors import EnclaveError, HostError, SpecError
 from inclavare.sgx.sign import generate_key
+from tests.unit.carriers.conftest import make_occlum
 from tests.unit.signing.conftest import Running
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tests.unit.carriers.conftest import Bundle
 
 CHECKOUT = Path(__file__).parents[3]
-STAND_IN = Path(__file__).with_name("tools_of_occlum.py")
 ALL_CALLS = ["occlum init", "occlum build", "sgx_sign gendata", "sgx_sign catsig"]
 SIGNED = "build/lib/libocclum-libos.signed.so"
 
@@ -34,21 +34,7 @@ SIGNED = "build/lib/libocclum-libos.signed.so"
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
     """Return a folder like /opt/occlum, beside a folder of programs."""
-    for name in ("programs/occlum", "programs/sgx_sign"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        lines = [
-            f"#!{sys.executable} -B",
-            "import sys",
-            f"sys.path[:0] = [{str(CHECKOUT / 'src')!r}, {str(CHECKOUT)!r}]",
-        ]
-        path.write_text("\n".join([*lines, f"exec(open({str(STAND_IN)!r}).read())"]))
-        path.chmod(0o755)
-    library = tmp_path / "opt/build/lib"
-    library.mkdir(parents=True)
-    for name in ("libocclum-pal.so", "libocclum-libos.so"):
-        (library / name).write_text(name)
-    return tmp_path / "opt"
+    return make_occlum(tmp_path)
 
 
 @pytest.fixture

@@ -45,7 +45,13 @@ def test_everything_is_read(everything: Document) -> None:
 def test_the_process_is_read(everything: Document) -> None:
     process = parse(everything).process
     raw = everything["process"]
-    assert plain(process.user) == {"uid": 1000, "gid": 1001, "umask": 0o22, "additional_gids": [20, 44]}
+    assert plain(process.user) == {
+        "uid": 1000,
+        "gid": 1001,
+        "umask": 0o22,
+        "additional_gids": [20, 44],
+        "keeps_groups": False,
+    }
     assert plain(process.console_size) == {"height": 40, "width": 132}
     assert process.args == ["/bin/server", "--listen", ""]
     assert process.env == raw["env"]
@@ -196,7 +202,7 @@ def test_the_seccomp_object_is_read(everything: Document) -> None:
 
 def test_what_is_absent_is_none_or_empty(minimal: Document) -> None:
     spec = parse(minimal)
-    assert plain(spec.process.user) == {"uid": 0, "gid": 0, "umask": None, "additional_gids": []}
+    assert plain(spec.process.user) == {"uid": 0, "gid": 0, "umask": None, "additional_gids": [], "keeps_groups": False}
     assert (spec.process.capabilities, spec.process.console_size, spec.process.oom_score_adj) == (None, None, None)
     assert (spec.process.terminal, spec.process.no_new_privileges, spec.root.readonly) == (False, False, False)
     assert (spec.hostname, spec.domainname, spec.mounts, spec.annotations) == (None, None, [], {})
