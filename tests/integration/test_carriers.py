@@ -283,6 +283,22 @@ class TestCancelled:
         shim.call("Kill", id="task", signal=15)
         assert isinstance(answer(), RefusedError)
 
+    def test_other_containers_of_the_shim_go_on(self, shim: Shim, begun: Callable[..., Any], tmp_path: Path) -> None:
+        answer = begun()
+        other = Bundle(tmp_path / "other")
+        other.path.mkdir()
+        other.config["root"] = {"path": str(tmp_path / "image")}
+        other.config["process"]["args"] = ["echo", "here"]
+        other.config["linux"]["cgroupsPath"] += "-other"
+        shim.call("Create", id="other", bundle=str(other.write()), stdout=f"file://{tmp_path}/here")
+        shim.call("Start", id="other")
+        assert shim.call("Wait", id="other")["exit_status"] == 0
+        shim.call("Delete", id="other")
+        assert (tmp_path / "here").read_text() == "here\n"
+        assert is_building(shim)
+        shim.call("Kill", id="task", signal=9)
+        assert isinstance(answer(), RefusedError)
+
     def test_the_death_of_the_shim_ends_it(self, shim: Shim, begun: Callable[..., Any], tmp_path: Path) -> None:
         begun()
         children = shim.children()
