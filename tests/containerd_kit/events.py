@@ -145,25 +145,30 @@ class Events:
                 if len(found) > 1:
                     self.faults.append(f"{len(found)} events at once, whose order nobody knows")
                 for stream, kind, payload in found:
-                    self._take(stream, kind, payload)
+                    event = self._read(stream, kind, payload)
                     self._answer(client, stream)
+                    self._take(event)
         with self._changed:
             self._clients.discard(client)
 
-    def _take(self, stream: int, kind: int, payload: bytes) -> None:
+    def _read(self, stream: int, kind: int, payload: bytes) -> Event | None:
         wanted = _Request.FromString(payload)
         if not stream & 1 or kind != REQUEST:
             self.faults.append(f"stream {stream} of type {kind}")
         if (wanted.service, wanted.method) != (SERVICE, "Forward"):
             self.faults.append(f"{wanted.service}/{wanted.method} was called")
-            return
+            return None
         event = Event(_Forward.FromString(wanted.payload).envelope)
         if [(each.key, each.value) for each in wanted.metadata] != [("containerd-namespace-ttrpc", event.namespace)]:
             self.faults.append(f"metadata {wanted.metadata}")
         if event.topic != TOPICS.get(event.name) or event.type_url != f"containerd.events.{event.name}":
             self.faults.append(f"{event.type_url} in topic {event.topic}")
+        return event
+
+    def _take(self, event: Event | None) -> None:
         with self._changed:
-            self.seen.append(event)
+            if event is not None:
+                self.seen.append(event)
             self._changed.notify_all()
 
     def _answer(self, client: socket.socket, stream: int) -> None:
