@@ -18,6 +18,7 @@ from inclavare import carriers
 from inclavare.log import Log
 from inclavare.wire import ttrpc
 from tests.conftest import Bundle, Rune
+from tests.integration.conftest import Docker
 from tests.integration.shim import RefusedError, Shim, wait_until
 from tests.unit.carriers.conftest import emulated_settings, make_occlum
 
@@ -307,6 +308,24 @@ class TestCancelled:
         shutil.rmtree(tmp_path / "upper")
         (tmp_path / "upper").mkdir()
         change(image, "RUNE_CARRIER=skeleton")
+
+
+def test_a_task_of_containerds_is_prepared(docker: Docker, rune_program: Path, busybox_bundle: Bundle) -> None:
+    place = ["nsenter", f"--target={docker.pid_of_containerd}", "--net", "--mount"]
+    folder = "/etc/inclavare-containers"
+    write = f"mkdir -p {folder} && cat >{folder}/config.toml"
+    subprocess.run([*place, "sh", "-c", write], input=SETTINGS, text=True, check=True)
+    try:
+        words = ["ctr", "--address", f"{docker.directory}/containerd.sock", "run", "--rm", "--rootfs"]
+        words += ["--runtime", str(rune_program.with_name("containerd-shim-rune-v2")), "--cwd", "/opt/rune"]
+        words += ["--env", "RUNE_CARRIER=skeleton", "--cgroup", f"{docker.cgroup_parent}/carried"]
+        words += [str(busybox_bundle.rootfs), f"carried-{os.getpid()}", "skeleton"]
+        done = subprocess.run([*place, *words], capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        subprocess.run([*place, "rm", f"{folder}/config.toml"], check=True)
+    assert done.returncode == 0, done.stderr
+    assert GREETING in done.stdout
+    assert SUCCESS in done.stdout + done.stderr
 
 
 def test_a_creation_whose_time_is_over_at_any_moment_leaves_nothing(shim: Shim, image: dict[str, Any]) -> None:

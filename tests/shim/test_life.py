@@ -412,7 +412,7 @@ def test_statistics_are_of_the_v1_type_and_full(engine: Engine) -> None:
     assert found.memory.usage.limit == 128 << 20
     assert found.memory.hierarchical_memory_limit == 128 << 20
     assert found.memory.usage.max >= found.memory.usage.usage > 10_000_000
-    assert found.memory.total_cache > 10_000_000
+    assert found.memory.total_cache > 9_000_000  # the kernel counts it in batches
     assert (found.pids.current, found.pids.limit) == (2, 50)
     assert found.cpu.usage.total > 0
     assert len(found.cpu.usage.per_cpu) == os.cpu_count()

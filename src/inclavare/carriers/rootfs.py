@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from inclavare.carriers.job import Job, undisturbed
 from inclavare.errors import EnclaveError
@@ -54,14 +54,16 @@ def open_root(path: str) -> Iterator[int]:
 def work_directory(job: Job, root: int, *, make: bool = True) -> Iterator[int]:
     """Give a descriptor of the container's process.cwd; with `make`, directories that are missing are made.
 
-    Raises EnclaveError for what is no directory.
+    Raises EnclaveError for what is no directory, or what a mount of the container's will hide.
     """
     path = job.work_directory
+    mounts = _mount_points(job, root)
     current = os.dup(root)
     try:
         so_far = "/"
         for name in filter(None, path.split("/")):
             so_far = f"{so_far}{name}/"
+            _require_visible(path, so_far, mounts)
             try:
                 current = _replace(current, open_in_root(root, so_far, _DIRECTORY))
             except FileNotFoundError:
@@ -69,6 +71,10 @@ def work_directory(job: Job, root: int, *, make: bool = True) -> Iterator[int]:
                     raise
                 _make_directory(job, current, name)
                 current = _replace(current, open_in_root(root, so_far, _DIRECTORY))
+            _require_visible(path, _identity(current), mounts)
+    except EnclaveError:
+        os.close(current)
+        raise
     except OSError as error:
         os.close(current)
         raise EnclaveError(
@@ -102,6 +108,32 @@ def read_file(directory: int, name: str, size_max: int = FILE_MAX) -> bytes:
     if len(content) > size_max:
         raise EnclaveError(f"{name} in the working directory has more than {size_max} bytes")
     return content
+
+
+def _mount_points(job: Job, root: int) -> dict[str | tuple[int, int], str]:
+    """Give the destinations of the container's mounts, by their paths and by their directories where there are some."""
+    found: dict[str | tuple[int, int], str] = {}
+    for mount in job.configuration.get("mounts") or []:
+        destination = str(mount.get("destination", "")) if isinstance(mount, dict) else ""
+        found[f"{os.path.normpath(destination)}/"] = destination
+        with contextlib.suppress(OSError):
+            fd = open_in_root(root, destination, os.O_PATH)
+            found[_identity(fd)] = destination
+            os.close(fd)
+    return found
+
+
+def _require_visible(path: str, place: str | tuple[int, int], mounts: Mapping[str | tuple[int, int], str]) -> None:
+    if place in mounts:
+        raise EnclaveError(
+            f"process.cwd {path} is below {mounts[place]}, where the container has something else mounted",
+            "Choose a working directory of the image; `ctr run` mounts on /run, so there /opt/rune will do.",
+        )
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _replace(old: int, new: int) -> int:

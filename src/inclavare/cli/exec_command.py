@@ -79,8 +79,7 @@ def _process(invocation: Invocation, document: Spec) -> Process:
         if capabilities is None:
             raise UsageError("--cap needs a container with process.capabilities")
         if name not in NUMBERS:
-            invocation.log.warning(f"--cap: unknown capability {name!r} is left out")
-            continue
+            raise UsageError(f"--cap: {name!r} is no capability", "Names are as in capabilities(7): CAP_NET_ADMIN.")
         for names in (capabilities.bounding, capabilities.effective, capabilities.permitted):
             names.append(name)
     return process

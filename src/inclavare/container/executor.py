@@ -197,12 +197,15 @@ class Run:
         """Note that the executor has ended: who is not known by then never will be."""
         self._executor = 0
         if not self.pid and self._socket.fileno() >= 0:
-            self._take_pid()
-            if not self.pid:
+            try:
+                self._socket.recv(1, _socket.MSG_PEEK)
+            except BlockingIOError:  # nobody would come back to it
                 self._socket.shutdown(_socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """End a plan that was detached, and the container's process."""
+        """End a plan that was detached, and the container's process, once."""
+        if self._socket.fileno() < 0:
+            return
         if not self.pid:
             self._take_pid()
         if self._executor:
@@ -274,7 +277,7 @@ class Run:
         ended = self.pid or self._take_pid()
         if self.pid:
             return
-        if self._is_detached and not ended:
+        if self._is_detached and self._executor and not ended:
             self._pending = message
             raise BlockingIOError
         raise PlanError(message[1], 0, "the executor was killed before it named the container's process")
@@ -285,8 +288,8 @@ class Run:
         self._socket.settimeout(0)
         ended = False
         try:
-            while not self.pid and not ended:
-                ended = self._receive() is None
+            self._pending = self._receive()  # it takes the pid on its way to a message for the caller
+            ended = self._pending is None
         except BlockingIOError:
             pass
         self._socket.settimeout(timeout)

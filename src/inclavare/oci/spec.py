@@ -46,6 +46,15 @@ class Mount:
         self.options: list[str] = members.texts("options")
         self.uid_mappings: list[IDMapping] = [IDMapping(child) for child in members.children("uidMappings")]
         self.gid_mappings: list[IDMapping] = [IDMapping(child) for child in members.children("gidMappings")]
+        for index, option in enumerate(self.options):
+            if option.startswith(("idmap=", "ridmap=")):
+                from inclavare.oci import idmap_option  # noqa: PLC0415  # few mounts are
+
+                if self.uid_mappings or self.gid_mappings:
+                    raise members.error(
+                        "options", f"{show(option)} and mappings of the mount exclude each other", index
+                    )
+                self.uid_mappings, self.gid_mappings = idmap_option.take(members, self.options, index)
         members.end()
 
 

@@ -68,6 +68,8 @@ class Future:
     def __await__(self) -> Generator[Future, None, Any]:
         if not self.done:
             yield self
+        if isinstance(self.error, CancelledError):
+            raise CancelledError  # see Task
         if self.error is not None:
             raise self.error
         return self.value
@@ -113,7 +115,9 @@ class Task(Future):
             waiting = advance()
         except StopIteration as end:
             self.set(end.value)
-        except (CancelledError, Exception) as error:  # noqa: BLE001  # it is raised where the task is waited for
+        except CancelledError:
+            self.fail(CancelledError())  # without the frames of the one that was caught, which have us: a cycle
+        except Exception as error:  # noqa: BLE001  # it is raised where the task is waited for
             self.fail(error)
         else:
             self._waiting = waiting

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inclavare.errors import SpecError
 from inclavare.oci.process import CAPABILITIES, RLIMITS
 from inclavare.oci.reader import UINT64_MAX, Members
 from inclavare.oci.spec import Mount, Spec, parse, parse_process, parse_resources
@@ -345,3 +346,40 @@ def test_tables_are_in_the_kernel_s_order() -> None:
     known = {name: getattr(resource, name) for name in RLIMITS if hasattr(resource, name)}
     assert len(known) > 10
     assert all(RLIMITS[number] == name for name, number in known.items())
+
+
+def mount_with(minimal: Document, *options: str, **more: object) -> Document:
+    mount = {"destination": "/v", "type": "bind", "source": "/tmp", "options": ["bind", *options], **more}
+    return minimal | {"mounts": [mount]}
+
+
+def test_an_option_of_a_mount_maps_ids(minimal: Document) -> None:
+    (mount,) = parse(mount_with(minimal, "ridmap=gids=0-7-1;uids=0-1-2#9-8-1")).mounts
+    assert mount.options == ["bind", "ridmap"]
+    assert [plain(entry) for entry in mount.uid_mappings] == [
+        {"container_id": 0, "host_id": 1, "size": 2},
+        {"container_id": 9, "host_id": 8, "size": 1},
+    ]
+    assert [plain(entry) for entry in mount.gid_mappings] == [{"container_id": 0, "host_id": 7, "size": 1}]
+
+
+@pytest.mark.parametrize(
+    ("option", "more", "complaint"),
+    [
+        ("idmap=", {}, "is not uids=RANGES"),
+        ("idmap=uids=0-1-1;uids=0-1-1", {}, "is not uids=RANGES"),
+        ("idmap=pids=0-1-1", {}, "is not uids=RANGES"),
+        ("idmap=uids=@0-1-1", {}, '"@0-1-1" in idmap is not a range of ids'),
+        ("idmap=uids=0-1", {}, '"0-1" in idmap is not a range of ids'),
+        ("idmap=uids=0-1-0", {}, "mounts[0].options[1].size"),
+        ("ridmap=uids=0-4294967294-9", {}, "mounts[0].options[1].size"),
+        ("idmap=uids=0-1-1", {"gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}, "exclude each other"),
+    ],
+)
+def test_a_mapping_in_an_option_that_is_none_is_refused(
+    minimal: Document, option: str, more: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(mount_with(minimal, option, **more))
+    assert complaint in str(caught.value)
+    assert str(caught.value).startswith("mounts[0].options[1]")
