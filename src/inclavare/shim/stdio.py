@@ -48,7 +48,7 @@ class Stdio:
             if stdout.startswith(LOGGERS) and self.logger is not None:
                 self._theirs[1], self._theirs[2] = self.logger.stdout, self.logger.stderr
             elif stdout.startswith("file://"):
-                self._theirs[1] = self._theirs[2] = _open_file(stdout.removeprefix("file://"))
+                self._theirs[1] = self._theirs[2] = open_file(stdout.removeprefix("file://"))
             else:
                 for number, path in ((1, stdout), (2, stderr)):
                     if path:
@@ -176,6 +176,7 @@ def _open_writer(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _open_file(path: str) -> int:
+def open_file(path: str) -> int:
+    """Open a file for output at its end, and make the directories that it lacks."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -12,7 +12,7 @@ import time
 from inclavare.linux import cgroups
 from inclavare.linux.oom import OutOfMemory
 from inclavare.shim import messages as m
-from inclavare.shim.console import Console
+from inclavare.shim.console import Console, open_output
 from inclavare.shim.logger import Logger
 from inclavare.shim.loop import Future, Lock
 from inclavare.shim.stdio import LOGGERS, Stdio
@@ -43,6 +43,8 @@ class Process:
         "exit_status",
         "exited",
         "exited_at",
+        "logger",
+        "output",
         "pid",
         "size",
         "spec",
@@ -73,21 +75,25 @@ class Process:
         self.exited = Future()
         self.stdio: Stdio | None = None
         self.console: Console | None = None
+        self.output: tuple[int, ...] = ()  # of a terminal that is not there yet
+        self.logger: Logger | None = None  # of a terminal
         self.stdin_closed = False
         self.size: tuple[int, int] | None = None
 
     async def open_stdio(self, loop: Loop, owner: tuple[int, int], container: str, namespace: str) -> None:
-        """Open what the process shall have; a terminal is made by the runtime. Raises HostError."""
+        """Open what the process shall have; of a terminal, which the runtime makes, the output. Raises HostError."""
+        logger = Logger(loop, self.stdout, container, namespace) if self.stdout.startswith(LOGGERS) else None
         if self.terminal:
-            return
-        stdio = Stdio(loop, self.stdin)
-        if self.stdout.startswith(LOGGERS):
-            stdio.logger = Logger(loop, self.stdout, container, namespace)
-        stdio.open(self.stdout, self.stderr, owner)
-        self.stdio = stdio
-        if stdio.logger is not None:
+            self.logger = logger
+            self.output = open_output(self.stdout, logger)
+        else:
+            stdio = Stdio(loop, self.stdin)
+            stdio.logger = logger
+            stdio.open(self.stdout, self.stderr, owner)
+            self.stdio = stdio
+        if logger is not None:
             try:
-                await stdio.logger.ready()
+                await logger.ready()
             except BaseException:
                 self.close_stdio()
                 raise
@@ -102,7 +108,7 @@ class Process:
         if self.stdio is not None:
             self.stdio.hand_over()
         if master >= 0:
-            self.console = Console(loop, master, self.stdout)
+            self.console, self.output = Console(loop, master, self.output), ()
             if self.size is not None:
                 self.console.resize(*self.size)
 
@@ -148,6 +154,12 @@ class Process:
         if self.console is not None:
             self.console.close()
             self.console = None
+        for fd in self.output:
+            os.close(fd)
+        self.output = ()
+        if self.logger is not None:
+            self.logger.close()
+            self.logger = None
 
     def end(self) -> dict[str, Any]:
         """Give what Wait and Delete answer."""
