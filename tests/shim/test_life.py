@@ -429,13 +429,13 @@ def test_statistics_are_of_the_v1_type_and_full(engine: Engine) -> None:
     bundle = engine.bundle(["sh", "-c", "head -c 10000000 /dev/zero >/tmp/x; sleep 1000; true"])
     bundle.config["linux"]["resources"] |= {"memory": {"limit": 128 << 20}, "pids": {"limit": 50}}
     task = engine.run(bundle)
-    eventually(lambda: stats(task).memory.usage.usage > 10_000_000)
+    # The kernel counts in batches, and some of it not at once.
+    eventually(lambda: (now := stats(task)).memory.total_cache > 9_000_000 and now.pids.current == 2)
     found = stats(task)
     assert found.memory.usage.limit == 128 << 20
     assert found.memory.hierarchical_memory_limit == 128 << 20
-    assert found.memory.usage.max >= found.memory.usage.usage > 10_000_000
-    assert found.memory.total_cache > 9_000_000  # the kernel counts it in batches
-    assert (found.pids.current, found.pids.limit) == (2, 50)
+    assert found.memory.usage.max >= found.memory.usage.usage > 9_000_000
+    assert found.pids.limit == 50
     assert found.cpu.usage.total > 0
     assert len(found.cpu.usage.per_cpu) == os.cpu_count()
     assert sum(found.cpu.usage.per_cpu) <= found.cpu.usage.total * 1.5
