@@ -158,7 +158,8 @@ class Rune:
         left += [
             f"mount {mount}" for mount in Path("/proc/self/mountinfo").read_text().splitlines() if self._ours(mount)
         ]
-        left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/{CGROUP_PARENT}/{self.directory.name}")]
+        group = f"{CGROUP_PARENT}/{self.directory.name}"  # not deeper: others' groups come and go meanwhile
+        left += [f"cgroup {path}" for top in ("", "*/") for path in Path("/sys/fs/cgroup").glob(top + group)]
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 places = [os.readlink(process / name) for name in ("root", "cwd")]
