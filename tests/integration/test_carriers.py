@@ -283,6 +283,22 @@ class TestCancelled:
         shim.call("Kill", id="task", signal=15)
         assert isinstance(answer(), RefusedError)
 
+    def test_other_containers_of_the_shim_go_on(self, shim: Shim, begun: Callable[..., Any], tmp_path: Path) -> None:
+        answer = begun()
+        other = Bundle(tmp_path / "other")
+        other.path.mkdir()
+        other.config["root"] = {"path": str(tmp_path / "image")}
+        other.config["process"]["args"] = ["echo", "here"]
+        other.config["linux"]["cgroupsPath"] += "-other"
+        shim.call("Create", id="other", bundle=str(other.write()), stdout=f"file://{tmp_path}/here")
+        shim.call("Start", id="other")
+        assert shim.call("Wait", id="other")["exit_status"] == 0
+        shim.call("Delete", id="other")
+        assert (tmp_path / "here").read_text() == "here\n"
+        assert is_building(shim)
+        shim.call("Kill", id="task", signal=9)
+        assert isinstance(answer(), RefusedError)
+
     def test_the_death_of_the_shim_ends_it(self, shim: Shim, begun: Callable[..., Any], tmp_path: Path) -> None:
         begun()
         children = shim.children()
@@ -350,7 +366,8 @@ def test_a_creation_whose_time_is_over_at_any_moment_leaves_nothing(shim: Shim, 
         assert not shim.mounts()
         assert not Path(f"/proc/{shim.pid}/root/run/containerd/runc/test/task").exists()
     assert set(ends) == {ttrpc.OK, ttrpc.DEADLINE_EXCEEDED}
-    assert not list(Path("/sys/fs/cgroup").glob(f"**{config['linux']['cgroupsPath']}"))
+    path = config["linux"]["cgroupsPath"].lstrip("/")
+    assert not [group for depth in ("", "*/") for group in Path("/sys/fs/cgroup").glob(depth + path)]
     assert b"Traceback" not in shim.log
 
 
