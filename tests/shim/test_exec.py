@@ -124,6 +124,44 @@ def test_a_program_that_is_not_there_is_named(engine: Engine) -> None:
     assert task.status() == "running"
 
 
+def test_nobody_waits_for_an_exec_that_did_not_start(engine: Engine) -> None:
+    # Probes of kubelet wait first and start then: each that fails would stay.
+    task = engine.run()
+    task.add("e", ["no-such-program"])
+    wait = task.rpc.begin("Wait", id=task.id, exec_id="e")
+    with refused(UNKNOWN):
+        task.start("e")
+    task.rpc.finish(wait, 5)
+    task.rpc.call("Delete", id=task.id, exec_id="e")
+
+
+def test_nobody_waits_for_what_was_deleted_before_it_ran(rune_engine: Engine) -> None:
+    # The other shim lets them wait.
+    task = rune_engine.run()
+    task.add("e", ["true"])
+    wait = task.rpc.begin("Wait", id=task.id, exec_id="e")
+    task.rpc.call("Delete", id=task.id, exec_id="e")
+    task.rpc.finish(wait, 5)
+    task.add("f", ["true"])
+    wait = task.rpc.begin("Wait", id=task.id, exec_id="f")
+    task.kill()
+    task.wait()
+    task.rpc.call("Delete", id=task.id)
+    task.rpc.finish(wait, 5)
+
+
+def test_an_exec_that_failed_may_be_started_again(rune_engine: Engine) -> None:
+    # The other shim dies of it.
+    task = rune_engine.run()
+    task.add("e", ["sh", "-c", "exit 3"], None, stdout=str(rune_engine.directory / "late/out"))
+    with refused(UNKNOWN, "late/out"):
+        task.start("e")
+    (rune_engine.directory / "late").mkdir()
+    task.start("e")
+    assert task.wait("e") == 3
+    rune_engine.events.wait("TaskExit", task.id, id="e")
+
+
 def test_an_exec_is_signalled_alone(engine: Engine) -> None:
     task = engine.run()
     for name in ("one", "two"):

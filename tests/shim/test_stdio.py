@@ -228,8 +228,9 @@ def test_a_logging_program_that_does_not_end_is_made_to(rune_engine: Engine) -> 
     uri = f"binary://{path}?{log}"
     task = rune_engine.run(["true"], stdout=uri, stderr=uri)
     task.wait()
-    task.rpc.call("Delete", id=task.id)
-    eventually(log.exists)
+    task.delete()
+    wait_until_gone(task.shim_pid)  # not before
+    assert log.read_text() == "asked\n"
 
 
 def test_pipes_belong_to_whom_the_options_say(engine: Engine) -> None:

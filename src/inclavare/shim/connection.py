@@ -51,6 +51,10 @@ class Server:
         listener.setblocking(False)
         loop.watch(listener.fileno(), IN, self._accept)
 
+    def is_idle(self) -> bool:
+        """Tell whether all that was answered has been sent."""
+        return all(connection.is_idle() for connection in self.connections)
+
     def _accept(self, _events: int) -> None:
         try:
             fd, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # what socket.accept() calls

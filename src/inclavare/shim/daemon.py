@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]  # signal without its enums: 4 
 import gc
 import os
 import sys
+import time
 
 from inclavare.linux.files import read_file
 from inclavare.linux.syscall import become_subreaper, wait_small
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from inclavare.shim.bootstrap import Invocation
 
 LAST_EVENTS_S = 10  # that a shim without tasks waits for containerd to take them
+LAST_CHILDREN_S = 15  # for logging programs, which are asked to end, then made to; and for clients to read answers
 COLLECT_AFTER = 10_000  # new objects; what was there at the start is not looked at again
 
 
@@ -52,7 +54,8 @@ def run(invocation: Invocation, listener: _socket.socket, path: str, log: ShimLo
         timer = loop.later(LAST_EVENTS_S, publisher.empty.set)
         await publisher.empty
         timer.cancel()
-        while any(not connection.is_idle() for connection in server.connections):
+        until = time.monotonic() + LAST_CHILDREN_S
+        while time.monotonic() < until and (loop.has_children() or not server.is_idle()):
             await loop.sleep(0.01)
         loop.stop()
 

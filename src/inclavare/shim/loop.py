@@ -266,6 +266,10 @@ class Loop:
         else:
             callback(code)
 
+    def has_children(self) -> bool:
+        """Tell whether the end of any child is waited for."""
+        return bool(self._children)
+
     def end_expectation(self) -> None:
         """Say that a pid is known now, or will never be."""
         self.expected -= 1

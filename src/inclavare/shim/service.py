@@ -216,6 +216,7 @@ class TaskService:
             self._ends.expect(container, process)
         except BaseException:
             process.close_stdio()
+            process.give_up()
             raise
         finally:
             if expected:
@@ -245,6 +246,7 @@ class TaskService:
             await process.drain(self._loop)
             self._process(container, request)  # another may have deleted it meanwhile
             process.close_stdio()
+            process.give_up()
             container.execs.pop(process.exec_id, None)
             return {"pid": process.pid, **process.end()}
         async with container.lock:
@@ -256,6 +258,7 @@ class TaskService:
                 await process.exited
             for each in (process, *container.execs.values()):
                 each.close_stdio()
+                each.give_up()
             container.forget_memory(self._loop)
             self._containers.pop(container.id, None)
         self._publisher.publish("TaskDelete", container_id=container.id, pid=process.pid, **process.end())

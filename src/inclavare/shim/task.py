@@ -161,6 +161,12 @@ class Process:
             self.logger.close()
             self.logger = None
 
+    def give_up(self) -> None:
+        """Let nobody wait any longer for the end of what never ran."""
+        if not self.exited.done:
+            waited, self.exited = self.exited, Future()
+            waited.set()
+
     def end(self) -> dict[str, Any]:
         """Give what Wait and Delete answer."""
         return {"exit_status": self.exit_status, "exited_at": m.timestamp(self.exited_at)}
@@ -237,7 +243,7 @@ class Container:
         found: list[dict[str, Any]] = []
         # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
         # no process for one that it has forgotten, and throws the status away with it.
-        for pid in cgroups.processes(self.cgroups) or [self.init.pid]:
+        for pid in cgroups.processes(self.cgroups) or ([self.init.pid] if self.init.pid else []):
             info = None
             if pid in names:
                 details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
