@@ -141,7 +141,8 @@ class Shim:
             check=False,
         )
         if done.returncode:
-            raise FailedError(f"{self.name} {action[-1]}: {done.stdout.decode(errors='replace')}")
+            said = done.stdout.decode(errors="replace")
+            raise FailedError(f"{self.name} {action[-1]}: status {done.returncode}: {said}")
         return done.stdout
 
     def options(self) -> dict[str, object]:

@@ -78,17 +78,19 @@ def _files() -> Iterator[str]:
             yield f"{name} {os.readlink(f'/proc/self/fd/{name}').partition('[')[0]}"
 
 
-def enter_namespaces(*, first: bool = True) -> None:
-    """Go on in namespaces of our own, by starting again in them: as the first process, which reaps, or below a shell."""
+def enter_namespaces(*places: str, first: bool = True) -> None:
+    """Go on in namespaces of our own, by starting again in them: as the first process, or below a shell that reaps."""
     if MARK not in os.environ:
         os.environ[MARK] = f"inclavare-soak-{os.getpid()}"
         namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--mount", "--propagation", "private"]
         shell = [] if first else ["sh", "-c", '"$@"; exit $?', "sh"]
         words = [shutil.which("unshare") or "unshare", *namespaces, *shell, sys.executable, *sys.argv]
         os.execv(words[0], words)  # noqa: S606
-    words = ["mount", "-t", "tmpfs", "none", "/dev/shm"]  # noqa: S108  # a mount point
-    if wait(os.posix_spawnp(words[0], words, os.environ)):
-        raise SystemExit("soak: cannot mount a /dev/shm of its own")
+    for place in ("/dev/shm", *places):  # noqa: S108  # a mount point
+        os.makedirs(place, exist_ok=True)
+        words = ["mount", "-t", "tmpfs", "none", place]
+        if wait(os.posix_spawnp(words[0], words, os.environ)):
+            raise SystemExit(f"soak: cannot mount a {place} of its own")
 
 
 def wait(pid: int) -> int:

@@ -229,8 +229,8 @@ def main() -> None:
         raise SystemExit("soak: containers need root")
     if not os.path.exists(options.shim):
         raise SystemExit(f"soak: {options.shim} does not exist: run `make` first")
-    enter_namespaces(first=False)
-    os.makedirs(SOCKETS, exist_ok=True)
+    enter_namespaces(os.path.dirname(SOCKETS), first=False)
+    os.mkdir(SOCKETS, 0o700)
     with tempfile.TemporaryDirectory(prefix="inclavare-soak-") as directory:
         soak = Soak(os.path.abspath(options.shim), directory)
         print(f"seed {options.seed}; {memory_mib()} MiB of memory available", flush=True)

@@ -78,9 +78,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="inclavare-shims-") as directory, contextlib.ExitStack() as stack:
         events = Events(f"{directory}/events.sock")
         found = _shims(options.shim, events, directory)
-        if any("crun" in shim.name for shim in found) and not stack.enter_context(hierarchy.free_of_hybrid(directory)):
-            print("bench: crun is left out: it refuses cgroup v1 and v2 mixed, and the v2 hierarchy is in use")
-            found = [shim for shim in found if "crun" not in shim.name]
         bench = Bench(directory)
         stack.callback(bench.clean)
         _show_lives(bench, found, options.rounds)

@@ -105,7 +105,7 @@ static _Noreturn void run_with_python(int argc, char **argv) {
 /* --- when it is built ---------------------------------------------------------------------------- */
 
 static PyMethodDef functions[] = {{"syscall", _PyCFunction_CAST(py_syscall), METH_FASTCALL, NULL},
-                                  {"unmap_file", py_unmap_file, METH_NOARGS, NULL},
+                                  {"rest", _PyCFunction_CAST(py_rest), METH_FASTCALL, NULL},
                                   {0}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, functions, 0, 0, 0, 0};
 
@@ -171,6 +171,17 @@ static void import_all(const char *modules) {
     close(fd);
 }
 
+/*
+ * Lists of free objects and the cache of types' attributes lead to whatever was used last, all over the memory: each
+ * start would write there.
+ */
+static void forget(void) {
+    PyGC_Enable();
+    PyGC_Collect();
+    PyGC_Disable();
+    PyType_ClearCache();
+}
+
 /* --- each time ----------------------------------------------------------------------------------- */
 
 /* This is a fork, but of a process whose C library is another one: its key for the thread's state is not there. */
@@ -212,6 +223,7 @@ int main(int argc, char **argv) {
         record();
         start_python();
         import_all(argv[1]);
+        forget();
         PyThreadState_Get()->native_thread_id = 0; /* not the same each time */
         save(argv[2]);
         return 0;

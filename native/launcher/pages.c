@@ -5,11 +5,13 @@
  * are ours alone, and stay.
  *
  * Between the look at a page and its end nothing may write to it: so no signal is taken meanwhile, nothing here writes
- * but to the stack, and there is one thread.
+ * but to the stack, and there is one thread. The wait is here, too: on the way back to Python much would be mapped
+ * again.
  */
 #include "pages.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -45,7 +47,14 @@ static int unmap_file(int pagemap) {
     return 0;
 }
 
-PyObject *py_unmap_file(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none)) {
+PyObject *py_rest(PyObject *Py_UNUSED(self), PyObject *const *given, Py_ssize_t count) {
+    if (count != 2)
+        return PyErr_Format(PyExc_TypeError, "rest wants a file and milliseconds");
+    struct pollfd ready = {.fd = (int)PyLong_AsLong(given[0]), .events = POLLIN};
+    long milliseconds = PyLong_AsLong(given[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    struct timespec time = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000};
     sigset_t all, before;
     int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (pagemap < 0)
@@ -53,6 +62,8 @@ PyObject *py_unmap_file(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none)) {
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
     int result = unmap_file(pagemap);
+    if (!result)
+        ppoll(&ready, 1, milliseconds < 0 ? NULL : &time, &before);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(pagemap);
     return result < 0 ? PyErr_SetFromErrno(PyExc_OSError) : Py_NewRef(Py_None);

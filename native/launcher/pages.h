@@ -5,7 +5,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-/* unmap_file(): unmap the pages of this program's file that were only read. They come back when they are needed. */
-PyObject *py_unmap_file(PyObject *self, PyObject *none);
+/*
+ * rest(file, milliseconds): unmap the pages of this program's file that were only read, and wait until the file is
+ * readable, a signal comes or the time (-1 for ever) is over. The pages come back when they are needed.
+ */
+PyObject *py_rest(PyObject *self, PyObject *const *given, Py_ssize_t count);
 
 #endif

@@ -19,6 +19,10 @@ class InclavareError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def text(self) -> str:
+        """Give message and hint in one line."""
+        return f"{self.message} (hint: {self.hint})" if self.hint else self.message
+
 
 class UsageError(InclavareError):
     """The command line cannot be understood."""

@@ -52,6 +52,15 @@ def test_a_mount_maps_ids(rune: Rune, bundle: Bundle) -> None:
     assert (result.out, result.error) == ("1005:2006\n", "")
 
 
+def test_a_mount_maps_ids_by_its_option(rune: Rune, bundle: Bundle) -> None:
+    volume = _volume(bundle)
+    os.chown(volume / "file", 5, 6)
+    _mount(bundle, "/volume", "bind", volume, "bind", "idmap=uids=0-1000-5#5-3000-1;gids=0-2000-10")
+    bundle.shell("stat -c %u:%g /volume/file")
+    result = rune.run(bundle)
+    assert (result.out, result.error) == ("3000:2006\n", "")
+
+
 @pytest.mark.parametrize("options", [("bind", "idmap"), ("rbind", "ridmap")])
 def test_a_mount_maps_ids_as_the_user_namespace_does(rune: Rune, bundle: Bundle, options: tuple[str, ...]) -> None:
     volume = _volume(bundle)

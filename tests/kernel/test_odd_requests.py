@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -83,6 +84,33 @@ def test_exec_knows_capabilities_by_name(rune: Rune, running: Bundle) -> None:
     done = rune("exec", "--cap", "CAP_UNKNOWN", "c", "true")
     assert done.status == 255
     assert "'CAP_UNKNOWN' is no capability" in done.error
+
+
+def test_the_groups_of_the_caller_are_kept_when_asked_for(rune: Rune, running: Bundle, tmp_path: Path) -> None:
+    assert rune("delete", "--force", "c").status == 0
+    running.process["args"] = ["sleep", "60"]
+    running.process["user"] = {"uid": 1, "gid": 1, "additionalGids": [7]}
+    process = tmp_path / "process.json"
+    process.write_text(json.dumps(running.process | {"args": ["id", "-G"]}))
+    for kept, groups in (("1", "1 41 42\n"), ("0", "1 7\n")):
+        running.config["annotations"] = {"run.oci.keep_original_groups": kept}
+        rune.create(running, extra_groups=[41, 42])
+        assert rune("start", "c").status == 0
+        assert rune("exec", "c", "grep", "Groups", "/proc/1/status").out.split()[1:] == groups.split()[1:]
+        assert rune("exec", "c", "id", "-G", extra_groups=[41, 42]).out == groups
+        assert rune("exec", "--process", process, "c", extra_groups=[41, 42]).out == groups
+        assert rune("delete", "--force", "c").status == 0
+
+
+def test_files_as_stdio_become_the_users(rune: Rune, running: Bundle) -> None:
+    assert rune("delete", "--force", "c").status == 0
+    running.process["args"] = ["true"]
+    running.process["user"] = {"uid": 11, "gid": 12}
+    rune.create(running)
+    status = (rune.directory / "out").stat()
+    assert (status.st_uid, status.st_gid) == (11, 12)
+    null = Path("/dev/null").stat()
+    assert (null.st_uid, null.st_gid) == (0, 0)
 
 
 def test_exec_joins_a_group_below_the_containers(rune: Rune, running: Bundle) -> None:

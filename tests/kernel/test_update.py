@@ -65,6 +65,14 @@ def test_a_paused_container_is_killed_and_deleted_by_force(rune: Rune, running: 
     assert rune("delete", "--force", "c").status == 0
 
 
+@pytest.mark.parametrize("words", [["kill", "c", "KILL"], ["kill", "--all", "c", "KILL"]])
+def test_a_paused_container_is_killed(rune: Rune, running: Bundle, words: list[str]) -> None:
+    del running
+    assert rune("pause", "c").status == 0
+    assert rune(*words).status == 0
+    rune.wait_for("stopped")
+
+
 def test_pause_and_resume_say_what_a_container_must_be(rune: Rune, bundle: Bundle) -> None:
     bundle.shell("true")
     rune.create(bundle)

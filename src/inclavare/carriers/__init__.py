@@ -12,6 +12,7 @@ import os
 import sys
 
 from inclavare import installed
+from inclavare.enclave.config import POD_ITSELF
 from inclavare.errors import AttestationError, EnclaveError, HostError, InterruptError, SpecError
 from inclavare.linux.files import read_file
 from inclavare.oci import jsontext
@@ -30,6 +31,7 @@ CARRIERS = {
     "": "",
     "none": "",
     "empty": "",
+    "occlum": "inclavare.carriers.occlum:prepare",
     "skeleton": "inclavare.carriers.skeleton:prepare",
 }
 NOT_OFFERED = ("graphene",)
@@ -50,20 +52,36 @@ def prepare(bundle: str, settings: HostConfig, log: Log, environment: Mapping[st
         _run_worker(name, bundle, settings, log, environment)
 
 
+def is_asked_for(configuration: Mapping[str, object]) -> bool:
+    """Tell whether the configuration itself asks for a carrier that does something, or for one that is not known."""
+    return bool(CARRIERS.get(_asked_for(configuration) or "", "unknown"))
+
+
 def choose(configuration: Mapping[str, object], default: str) -> str:
     """Give the name of the carrier: of process.env, else of the annotation, else the default.
 
-    Raises EnclaveError for one that is not known.
+    The container that only holds a pod's namespaces has none but by its own process.env. Raises EnclaveError for one
+    that is not known.
     """
-    name = _from_environment(configuration)
+    name = _asked_for(configuration)
     if name is None:
-        annotations = configuration.get("annotations")
-        found = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
-        name = found if isinstance(found, str) else default
+        name = default
     if name in NOT_OFFERED:
         raise EnclaveError(f"Carrier {name} has not been implemented", _known())
     if name not in CARRIERS:
         raise EnclaveError(f"unexpected carrier kind: {name}: unknown carrier", _known())
+    return name
+
+
+def _asked_for(configuration: Mapping[str, object]) -> str | None:
+    """Give the name of process.env, else of the annotation, else None."""
+    name = _from_environment(configuration)
+    annotations = configuration.get("annotations")
+    if name is None and isinstance(annotations, dict):
+        if any(annotations.get(kind) == value for kind, value in POD_ITSELF):
+            return ""
+        found = annotations.get(ANNOTATION)
+        return found if isinstance(found, str) else None
     return name
 
 
@@ -110,7 +128,7 @@ def _run_worker(name: str, bundle: str, settings: HostConfig, log: Log, environm
 
     before = {number: _signal.signal(number, forward) for number in SIGNALS}
     try:
-        pid, answers = _spawn(jsontext.dumps(request).encode())
+        pid, answers = _spawn(jsontext.dumps(request).encode(), log)
         if caught:
             os.kill(pid, _signal.SIGTERM)
         failure = _listen(answers, log)
@@ -126,12 +144,12 @@ def _run_worker(name: str, bundle: str, settings: HostConfig, log: Log, environm
     if status:
         raise HostError(
             f"carrier {name}: its process ended unexpectedly ({_describe(status)})",
-            "What it wrote to stderr says why.",
+            "What it wrote to the log says why.",
         )
 
 
-def _spawn(request: bytes) -> tuple[int, int]:
-    """Start the worker: its pid, and the pipe on which it tells what it does."""
+def _spawn(request: bytes, log: Log) -> tuple[int, int]:
+    """Start the worker, with the log as its stderr: its pid, and the pipe on which it tells what it does."""
     library = os.path.dirname(os.path.dirname(installed("")))
     code = f"import sys; sys.path.insert(0, {library!r}); from inclavare.carriers.worker import main; main()"
     python = PYTHON if "_launcher" in sys.modules else sys.executable or PYTHON
@@ -141,7 +159,7 @@ def _spawn(request: bytes) -> tuple[int, int]:
         while request:
             request = request[os.write(source, request) :]
         os.lseek(source, 0, os.SEEK_SET)
-        actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, told, 1)]
+        actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, told, 1), (os.POSIX_SPAWN_DUP2, log.fd, 2)]
         pid = os.posix_spawn(
             python,
             [python, "-I", "-B", "-c", code],

@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from inclavare.carriers.job import Job, undisturbed
 from inclavare.errors import EnclaveError
@@ -54,14 +54,16 @@ def open_root(path: str) -> Iterator[int]:
 def work_directory(job: Job, root: int, *, make: bool = True) -> Iterator[int]:
     """Give a descriptor of the container's process.cwd; with `make`, directories that are missing are made.
 
-    Raises EnclaveError for what is no directory.
+    Raises EnclaveError for what is no directory, or what a mount of the container's will hide.
     """
     path = job.work_directory
+    mounts = _mount_points(job, root)
     current = os.dup(root)
     try:
         so_far = "/"
         for name in filter(None, path.split("/")):
             so_far = f"{so_far}{name}/"
+            _require_visible(path, so_far, mounts)
             try:
                 current = _replace(current, open_in_root(root, so_far, _DIRECTORY))
             except FileNotFoundError:
@@ -69,6 +71,10 @@ def work_directory(job: Job, root: int, *, make: bool = True) -> Iterator[int]:
                     raise
                 _make_directory(job, current, name)
                 current = _replace(current, open_in_root(root, so_far, _DIRECTORY))
+            _require_visible(path, _identity(current), mounts)
+    except EnclaveError:
+        os.close(current)
+        raise
     except OSError as error:
         os.close(current)
         raise EnclaveError(
@@ -83,12 +89,12 @@ def work_directory(job: Job, root: int, *, make: bool = True) -> Iterator[int]:
 
 def place_file(job: Job, directory: int, name: str, content: bytes) -> None:
     """Write a file that everybody may read, in place of what was there, owned by the directory's owner."""
-    _clear_place(job, directory, name)
+    clear_place(job, directory, name)
     fd = os.open(name, _CREATE, 0o600, dir_fd=directory)
     with open(fd, "wb") as file:
         file.write(content)
         os.fchmod(fd, 0o644)
-        _give_away(fd, directory)
+        os.fchown(fd, *owner(directory))
 
 
 def read_file(directory: int, name: str, size_max: int = FILE_MAX) -> bytes:
@@ -104,6 +110,32 @@ def read_file(directory: int, name: str, size_max: int = FILE_MAX) -> bytes:
     return content
 
 
+def _mount_points(job: Job, root: int) -> dict[str | tuple[int, int], str]:
+    """Give the destinations of the container's mounts, by their paths and by their directories where there are some."""
+    found: dict[str | tuple[int, int], str] = {}
+    for mount in job.configuration.get("mounts") or []:
+        destination = str(mount.get("destination", "")) if isinstance(mount, dict) else ""
+        found[f"{os.path.normpath(destination)}/"] = destination
+        with contextlib.suppress(OSError):
+            fd = open_in_root(root, destination, os.O_PATH)
+            found[_identity(fd)] = destination
+            os.close(fd)
+    return found
+
+
+def _require_visible(path: str, place: str | tuple[int, int], mounts: Mapping[str | tuple[int, int], str]) -> None:
+    if place in mounts:
+        raise EnclaveError(
+            f"process.cwd {path} is below {mounts[place]}, where the container has something else mounted",
+            "Choose a working directory of the image; `ctr run` mounts on /run, so there /opt/rune will do.",
+        )
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
 def _replace(old: int, new: int) -> int:
     os.close(old)
     return new
@@ -117,10 +149,10 @@ def _make_directory(job: Job, parent: int, name: str) -> None:
         except FileExistsError:  # a link that leads nowhere
             raise OSError(errno.ENOTDIR, "a link to nowhere", name) from None
         job.undo.append(lambda: os.rmdir(name, dir_fd=held))
-    os.chown(name, *_owner(parent), dir_fd=parent, follow_symlinks=False)
+    os.chown(name, *owner(parent), dir_fd=parent, follow_symlinks=False)
 
 
-def _clear_place(job: Job, directory: int, name: str) -> None:
+def clear_place(job: Job, directory: int, name: str) -> None:
     """Remove what has that name, and see to it that what will have it is removed after a failure."""
     remove(directory, name)
     held = _hold(job, directory)
@@ -143,10 +175,7 @@ def _hold(job: Job, fd: int) -> int:
     return held
 
 
-def _give_away(fd: int, directory: int) -> None:
-    os.fchown(fd, *_owner(directory))
-
-
-def _owner(directory: int) -> tuple[int, int]:
+def owner(directory: int) -> tuple[int, int]:
+    """Give user and group of an open directory."""
     status = os.fstat(directory)
     return status.st_uid, status.st_gid

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding
+from types import ModuleType
 
 from inclavare.carriers.job import Job
-from inclavare.errors import EnclaveError
-from inclavare.sgx import sign
+from inclavare.errors import EnclaveError, HostError
+from inclavare.signing import throwaway
 
 CONFIGURATION = "/etc/inclavare-containers/config.toml"
 TIMEOUT_S = 10.0
@@ -33,28 +31,46 @@ def require_signer(job: Job) -> None:
         )
 
 
-def sign_material(job: Job, material: bytes) -> tuple[bytes, bytes]:
+def public_key(job: Job) -> bytes | None:
+    """Give the public key (PEM) of who will sign, None for one that is made with the signature. Raises HostError."""
+    settings = job.settings
+    if not settings.signature_server:
+        return None
+    key: bytes = _client().public_key(
+        settings.signature_server,
+        ca_file=settings.signature_ca_file,
+        token_file=settings.signature_token_file,
+        timeout_s=TIMEOUT_S,
+    )
+    return key
+
+
+def sign_material(job: Job, material: bytes, by: bytes | None = None) -> tuple[bytes, bytes]:
     """Have `material` signed, RSA PKCS#1 v1.5 with SHA-256: signature (big endian), public key (PEM).
 
-    Raises EnclaveError, HostError.
+    `by` is the key that public_key() gave. Raises EnclaveError, HostError.
     """
     require_signer(job)
     settings = job.settings
     if settings.signature_server:
-        # The network is for hosts with a server.
-        client = importlib.import_module("inclavare.signing.client")
-
-        signature, public_key = client.sign(
+        signature, key = _client().sign(
             settings.signature_server,
             material,
             ca_file=settings.signature_ca_file,
             token_file=settings.signature_token_file,
             timeout_s=TIMEOUT_S,
         )
-        return signature, public_key
+        if by is not None and key != by:
+            raise HostError(
+                f"{settings.signature_server} has changed its key while an enclave was prepared", "Try again."
+            )
+        return signature, key
     job.log.warning(
         f"carrier {job.carrier}: signed with a key of this one enclave, which says nothing about its origin"
     )
-    key = sign.load_private_key(sign.generate_key())
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return key.sign(material, padding.PKCS1v15(), hashes.SHA256()), public
+    return throwaway.sign(material)
+
+
+def _client() -> ModuleType:
+    """Import the network, for hosts with a server."""
+    return importlib.import_module("inclavare.signing.client")

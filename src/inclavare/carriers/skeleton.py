@@ -9,8 +9,9 @@ import os
 
 from inclavare import installed
 from inclavare.carriers import rootfs
+from inclavare.carriers.cache import Cache, key
 from inclavare.carriers.job import Job
-from inclavare.carriers.signer import require_signer, sign_material
+from inclavare.carriers.signer import public_key, require_signer, sign_material
 from inclavare.errors import EnclaveError, HostError
 from inclavare.sgx import sign
 from inclavare.sgx.arch import Sigstruct, ssa_frame_pages
@@ -51,10 +52,29 @@ def _sign(job: Job) -> tuple[bytes, bytes]:
     parameters = sign.SigningParameters()
     with job.step("the enclave measured"):
         unsigned = sign.unsigned(measure_image(image, ssa_frame_pages(parameters.xfrm)), parameters)
+    material = to_be_signed(unsigned)
+    signer = public_key(job)
     with job.step("the enclave signed"):
-        signature, public_key = sign_material(job, to_be_signed(unsigned))
-        signed = sign.combine(unsigned, sign.load_public_modulus(public_key), signature)
+        if signer is None:
+            signature, signer = sign_material(job, material)
+        else:
+            signature = _signature(job, material, signer)
+        signed = sign.combine(unsigned, sign.load_public_modulus(signer), signature)
     return image, signed.to_bytes()
+
+
+def _signature(job: Job, material: bytes, signer: bytes) -> bytes:
+    """Give the server's signature, which is asked for once as long as the cache has it."""
+
+    def ask(path: str) -> None:
+        with open(f"{path}/signature", "wb") as file:
+            file.write(sign_material(job, material, signer)[0])
+
+    with (
+        Cache(job).held("the signature", key("signature", material.hex(), signer.decode()), ask) as path,
+        open(f"{path}/signature", "rb") as file,
+    ):
+        return file.read()
 
 
 def _check(place: int) -> None:

@@ -9,22 +9,24 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from inclavare.enclave.trust import require_trusted
 from inclavare.errors import EnclaveError, HostError
 
 OUTPUT_MAX = 4096  # of which an error shows the end
 
 
 def find(name: str, environment: Mapping[str, str], places: Sequence[str], from_where: str) -> str:
-    """Give the path of a program: on PATH, else at one of `places`. Raises HostError, with the hint `from_where`."""
-    found = shutil.which(name, path=environment.get("PATH", os.defpath))
-    for place in places:
-        found = found or (place if os.access(place, os.X_OK) and os.path.isfile(place) else None)
+    """Give the real path of a program: at one of `places`, else on PATH.
+
+    Raises HostError, with the hint `from_where`; EnclaveError for one that others can change.
+    """
+    there = (place for place in places if os.access(place, os.X_OK) and os.path.isfile(place))
+    found = next(there, None) or shutil.which(name, path=environment.get("PATH", os.defpath))
     if found is None:
-        raise HostError(
-            f"{name} is not on this host: neither on PATH nor at {' or '.join(places)}",
-            from_where,
-        )
-    return os.path.abspath(found)
+        raise HostError(f"{name} is not on this host: neither at {' or '.join(places)} nor on PATH", from_where)
+    path = os.path.realpath(found)
+    require_trusted(path, os.stat(path))
+    return path
 
 
 def run(words: Sequence[str], directory: str, environment: Mapping[str, str]) -> str:

@@ -165,7 +165,7 @@ def _open_log(options: Values) -> Log:
 def _complain(error: InclavareError, log: Log | None, *, to_file: bool) -> None:
     if to_file and log is not None:
         # Engines show nothing but this line: the hint must be in it.
-        log.error(f"{error.message} (hint: {error.hint})" if error.hint else error.message)
+        log.error(error.text())
     hint = f"hint: {error.hint}\n" if error.hint else ""
     os.write(2, f"rune: {error.message}\n{hint}".encode("utf-8", "backslashreplace"))
 

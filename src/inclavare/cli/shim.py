@@ -28,8 +28,7 @@ def main() -> None:
     try:
         status = _run(sys.argv[1:])
     except InclavareError as error:
-        hint = f" (hint: {error.hint})" if error.hint else ""
-        os.write(2, f"{PROGRAM}: {error.message}{hint}\n".encode("utf-8", "backslashreplace"))
+        os.write(2, f"{PROGRAM}: {error.text()}\n".encode("utf-8", "backslashreplace"))
         status = 2 if isinstance(error, UsageError) else 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

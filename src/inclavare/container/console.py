@@ -20,16 +20,19 @@ class Console:
             self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
             self.theirs = theirs.detach()
 
-    def receive(self) -> int:
-        """Take the master (CLOEXEC), set for being copied to a terminal: line ends are made there, not twice.
+    def receive(self, *, as_is: bool) -> int:
+        """Take the master (CLOEXEC). To be called before the program may run.
 
-        It has the size of our own terminal. To be called before the program may run.
+        Without `as_is` it is set for being copied to our own terminal: line ends are made there, not twice, and it has
+        the same size.
         """
         if self._ours is None:
             raise ValueError("the engine's console socket is not ours to read")
         _, ancillary, _, _ = self._ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         self._ours.close()
         master = int.from_bytes(ancillary[0][2][:4], "little")
+        if as_is:
+            return master
         from inclavare.linux import terminal  # noqa: PLC0415  # only terminals need it
 
         terminal.set_now(master, terminal.without_line_ends(terminal.get(master)))

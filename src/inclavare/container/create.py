@@ -44,7 +44,8 @@ CONFIG_MAX = 16 << 20
 class Options:
     """What the command line adds to the bundle. `console_socket`, `pid_file` and `pidfd_socket` are paths or empty.
 
-    `wait` makes a container that waits for `start`. `terminal` says that a foreground command takes the terminal.
+    `wait` makes a container that waits for `start`. `terminal` says that a foreground command takes the terminal, to
+    copy it to its own, or with `terminal_as_is` for whom else.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Options:
         "rootless",
         "sgx_platform",
         "terminal",
+        "terminal_as_is",
         "wait",
     )
 
@@ -78,7 +80,7 @@ class Options:
         self.notifier: Notifier | None = None
         self.sgx_platform = ""
         self.wait = False
-        self.terminal = False
+        self.terminal = self.terminal_as_is = False
 
 
 class Prepared:
@@ -243,7 +245,7 @@ def build(prepared: Prepared, log: Log) -> Built:
             if scope is not None:
                 scope.take(run.pid)
             if sync == SYNC_READY and console is not None and options.terminal:
-                master = console.receive()
+                master = console.receive(as_is=options.terminal_as_is)
             if sync == SYNC_NET:
                 from inclavare.linux import netdevices  # noqa: PLC0415  # few containers have one
 

@@ -150,9 +150,9 @@ class Executed:
 
 
 class Options:
-    """Of the command line. `terminal`: a foreground command takes the process's terminal itself."""
+    """Of the command line. `terminal`: a foreground command takes the process's terminal itself, maybe as it is."""
 
-    __slots__ = ("cgroup", "console_socket", "pid_file", "pidfd_socket", "preserve_fds", "terminal")
+    __slots__ = ("cgroup", "console_socket", "pid_file", "pidfd_socket", "preserve_fds", "terminal", "terminal_as_is")
 
     def __init__(self) -> None:
         self.cgroup = ""  # below the container's own
@@ -160,11 +160,17 @@ class Options:
         self.pid_file = ""
         self.pidfd_socket = ""
         self.preserve_fds: list[int] = []
-        self.terminal = False
+        self.terminal = self.terminal_as_is = False
 
 
 def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
-    """Give the configuration that the container was made with. Raises StateError when it does not run.
+    """Give the configuration that the container was made with. Raises StateError when it does not run."""
+    require_running(record, ignore_paused=ignore_paused)
+    return spec.parse(jsontext.loads(record.read(store.CONFIG)))
+
+
+def require_running(record: Record, *, ignore_paused: bool = False) -> None:
+    """Raise StateError when nothing can be executed in the container.
 
     A process in a paused container waits with the others until it goes on: only with `ignore_paused`.
     """
@@ -173,11 +179,12 @@ def container_spec(record: Record, *, ignore_paused: bool = False) -> Spec:
         raise StateError(f"cannot exec in a {now} container", "`rune state` tells what it does.")
     if now == "paused" and not ignore_paused:
         raise StateError("cannot exec in a paused container", "Resume it first, or wait for that: --ignore-paused.")
-    return spec.parse(jsontext.loads(record.read(store.CONFIG)))
 
 
-def make_request(record: Record, document: Spec, process_: Process) -> Request:
-    """Give what the planner needs, without what must be opened for it.
+def make_request(
+    record: Record, document: Spec, process_: Process, stdio: tuple[int, ...] = (0, 1, 2), filter_: Filter | None = None
+) -> Request:
+    """Give what the planner needs, without what must be opened for it. `filter_`: where `document` has no profile.
 
     Labels, capabilities and the oomScoreAdj that the process does not name are the container's, as with runc.
     """
@@ -190,8 +197,10 @@ def make_request(record: Record, document: Spec, process_: Process) -> Request:
     process_.apparmor_profile = process_.apparmor_profile or container.apparmor_profile
     process_.selinux_label = process_.selinux_label or container.selinux_label
     facts.check_labels(process_, "process.", enclave=record.enclave is not None)
-    stdio = [facts.read_stdio(fd) for fd in range(3)]
-    request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), stdio))
+    process_.user.keeps_groups = container.user.keeps_groups
+    files = [facts.read_stdio(fd) for fd in stdio]
+    request = Request(record.id, document, process_, facts.Facts({}, facts.read_last_cap(), files))
+    request.filter = filter_
     request.rootless = os.geteuid() != 0
     profile = document.linux.seccomp
     if profile is not None:
@@ -199,42 +208,60 @@ def make_request(record: Record, document: Spec, process_: Process) -> Request:
     return request
 
 
-def execute(record: Record, request: Request, options: Options, log: Log) -> Executed:
-    """Start the process. On failure nothing of it is left."""
-    opened: list[int] = []
-    try:
-        request.pidfd = os.pidfd_open(record.pid)
-        opened.append(request.pidfd)
-        if not process.is_same(record.pid, record.start_time):
-            raise StateError("cannot exec in a stopped container")
-        groups = cgroups.below(record.cgroups, options.cgroup) if options.cgroup else record.cgroups
-        request.cgroup_fds = cgroups.open_join_fds(groups)
-        opened += [fd for _, fd in request.cgroup_fds]
-        console = _open_console(request, options)
-        if console is not None:
-            request.console_fd = console.theirs
-            opened.append(console.theirs)
-        if record.enclave is not None:
-            request.agent_fd = connect_agent(record)
-            opened.append(request.agent_fd)
-            request.agent_request = _agent_request(request.process)
-        request.preserve_fds = options.preserve_fds
-        run = Run(plan_exec(request), [*opened, *options.preserve_fds], log)
-    finally:
-        for fd in opened:
-            os.close(fd)
+class Execution:
+    """A process on its way into a container: to be followed to SYNC_READY with answer()."""
 
-    master = -1
+    __slots__ = ("_console", "_log", "_options", "_record", "_spec", "master", "run")
 
-    def answer(sync: int) -> None:
-        nonlocal master
+    def __init__(
+        self,
+        record: Record,
+        request: Request,
+        options: Options,
+        log: Log,
+        stdio: tuple[int, int, int] | tuple[()] = (),
+    ) -> None:
+        """Start it. `stdio`: what it has in place of ours."""
+        self._record = record
+        self._spec = request.spec
+        self._options = options
+        self._log = log
+        self.master = -1
+        opened: list[int] = []
+        try:
+            request.pidfd = os.pidfd_open(record.pid)
+            opened.append(request.pidfd)
+            if not process.is_same(record.pid, record.start_time):
+                raise StateError("cannot exec in a stopped container")
+            groups = cgroups.below(record.cgroups, options.cgroup) if options.cgroup else record.cgroups
+            request.cgroup_fds = cgroups.open_join_fds(groups)
+            opened += [fd for _, fd in request.cgroup_fds]
+            self._console = _open_console(request, options)
+            if self._console is not None:
+                request.console_fd = self._console.theirs
+                opened.append(self._console.theirs)
+            if record.enclave is not None:
+                request.agent_fd = connect_agent(record)
+                opened.append(request.agent_fd)
+                request.agent_request = _agent_request(request.process)
+            request.preserve_fds = options.preserve_fds
+            self.run = Run(plan_exec(request), [*opened, *options.preserve_fds], log, stdio)
+        except ProcessLookupError:
+            raise StateError("cannot exec in a stopped container") from None
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def answer(self, sync: int) -> None:
+        """Do what is to be done at a sync point."""
+        record, options, run = self._record, self._options, self.run
         if sync == SYNC_LISTENER:
             from inclavare.container import listener  # noqa: PLC0415  # few profiles have an agent
 
-            listener.hand_over(run, record, request.spec, "running", log)
+            listener.hand_over(run, record, self._spec, "running", self._log)
             return
-        if console is not None and options.terminal:
-            master = console.receive()
+        if self._console is not None and options.terminal:
+            self.master = self._console.receive(as_is=options.terminal_as_is)
         if record.systemd_unit and cgroups.UNIFIED not in record.cgroups:
             from inclavare.linux import systemd_cgroup  # noqa: PLC0415  # only for systemd's driver
 
@@ -246,8 +273,12 @@ def execute(record: Record, request: Request, options: Options, log: Log) -> Exe
         if options.pid_file:
             write_pid_file(options.pid_file, run.pid)
 
-    run.follow(answer, SYNC_READY)
-    return Executed(run.pid, master)
+
+def execute(record: Record, request: Request, options: Options, log: Log) -> Executed:
+    """Start the process. On failure nothing of it is left."""
+    execution = Execution(record, request, options, log)
+    execution.run.follow(execution.answer, SYNC_READY)
+    return Executed(execution.run.pid, execution.master)
 
 
 def _add_agent(plan: Plan, request: Request, *, userns: bool) -> None:

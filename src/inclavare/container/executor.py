@@ -90,17 +90,37 @@ def open_fds(count: int, log: Log) -> list[int]:
 
 
 class Run:
-    """A plan under way: `pid` is the container's process once it is known, `listener` the fd in it at SYNC_LISTENER."""
+    """A plan under way: `pid` is the container's process once it is known, `listener` the fd in it at SYNC_LISTENER.
 
-    __slots__ = ("_executor", "_log", "_plan", "_socket", "_step", "listener", "pid")
+    Either follow() it to its end, or, where others reap all children and nothing may block, detach() it and advance()
+    whenever its socket is readable.
+    """
 
-    def __init__(self, plan: Plan, inherit: Iterable[int], log: Log) -> None:
-        """Start the executor. `inherit`: fds that keep their number in it (stdio is inherited anyway)."""
+    __slots__ = (
+        "_executor",
+        "_is_detached",
+        "_log",
+        "_pending",
+        "_plan",
+        "_reached",
+        "_socket",
+        "_step",
+        "listener",
+        "pid",
+    )
+
+    def __init__(
+        self, plan: Plan, inherit: Iterable[int], log: Log, stdio: tuple[int, int, int] | tuple[()] = ()
+    ) -> None:
+        """Start the executor. `inherit`: fds that keep their number in it; `stdio`: what it has in place of ours."""
         self._plan = plan
         self._log = log
         self.pid = 0
         self.listener = -1
         self._step = 0
+        self._reached = False
+        self._is_detached = False
+        self._pending: tuple[int, int, int, str] | None = None
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         plan_fd = program_fd = -1
         try:
@@ -110,7 +130,10 @@ class Run:
                 f"/proc/self/fd/{program_fd}",
                 ["rune:[init]", str(plan_fd)],
                 {},
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs.fileno(), plan_fd, *inherit)],
+                file_actions=[
+                    *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)),
+                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs.fileno(), plan_fd, *inherit)),
+                ],
                 setsigmask=(),
                 setsigdef=SIGNALS,
             )
@@ -133,7 +156,8 @@ class Run:
         done = False
         try:
             self._socket.settimeout(timeout_s)
-            self._answer(on_sync, last_sync)
+            while self._answer(on_sync, last_sync):
+                pass
             done = True
         except TimeoutError:
             step = self._step
@@ -147,35 +171,80 @@ class Run:
             self._reap_executor()
             self._socket.close()
 
+    def detach(self) -> tuple[int, int]:
+        """Be followed by who reaps all children; give the executor's pid and the socket's fd.
+
+        lose_executor() is to be called at the executor's end.
+        """
+        self._socket.setblocking(False)
+        self._is_detached = True
+        return self._executor, self._socket.fileno()
+
+    def advance(self, on_sync: Callable[[int], None], last_sync: int) -> bool:
+        """Answer what can be answered now; tell whether that was the end. Raises as follow()."""
+        try:
+            while self._answer(on_sync, last_sync):
+                pass
+        except BlockingIOError:
+            return False
+        except BaseException:
+            self.end()
+            raise
+        self._socket.close()
+        return True
+
+    def lose_executor(self) -> None:
+        """Note that the executor has ended: who is not known by then never will be."""
+        self._executor = 0
+        if not self.pid and self._socket.fileno() >= 0:
+            try:
+                self._socket.recv(1, _socket.MSG_PEEK)
+            except BlockingIOError:  # nobody would come back to it
+                self._socket.shutdown(_socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """End a plan that was detached, and the container's process, once."""
+        if self._socket.fileno() < 0:
+            return
+        if not self.pid:
+            self._take_pid()
+        if self._executor:
+            os.kill(self._executor, 9)
+        self.kill()
+        self._socket.close()
+
     def kill(self) -> None:
-        """End the container's process and wait for its end."""
+        """End the container's process and wait for its end, if we are who reaps it."""
         if self.pid:
             try:
                 os.kill(self.pid, 9)
-                os.waitpid(self.pid, 0)
+                if not self._is_detached:
+                    os.waitpid(self.pid, 0)
             except (ChildProcessError, ProcessLookupError):
                 pass
             self.pid = 0
 
-    def _answer(self, on_sync: Callable[[int], None], last_sync: int) -> None:
-        reached = False
-        while (message := self._receive()) is not None:
-            kind, step, value, text = message
-            if kind == MSG_SYNC:
-                self._await_pid(step)
-                on_sync(value)
-                reached = value == last_sync
-                self._send(step, value)
-            elif kind == MSG_LISTENER:
-                self._await_pid(step)
-                self.listener = value
-                on_sync(SYNC_LISTENER)
-                self._send(step, SYNC_LISTENER)
-            elif kind == MSG_ERROR:
-                raise self._error(step, value, text)
-        if not reached:
-            step = self._step
-            raise PlanError(step, 0, f"{self._death()}; its last sign of life was step {step} ({self._words(step)})")
+    def _answer(self, on_sync: Callable[[int], None], last_sync: int) -> bool:
+        """Answer one message; False at the end."""
+        message = self._pending or self._receive()
+        self._pending = None
+        if message is None:
+            if not self._reached:
+                step, death = self._step, self._death()
+                raise PlanError(step, 0, f"{death}; its last sign of life was step {step} ({self._words(step)})")
+            return False
+        kind, step, value, text = message
+        if kind == MSG_ERROR:
+            raise self._error(step, value, text)
+        if kind in (MSG_SYNC, MSG_LISTENER):
+            self._await_pid(message)
+            if kind == MSG_LISTENER:
+                self.listener, value = value, SYNC_LISTENER
+            else:
+                self._reached = value == last_sync
+            on_sync(value)
+            self._send(step, value)
+        return True
 
     def _receive(self) -> tuple[int, int, int, str] | None:
         """Take the next message for the caller: (kind, step, value, text), None at the end."""
@@ -202,23 +271,29 @@ class Run:
         except OSError:  # it died while we were at work: the end of the stream says so
             return
 
-    def _await_pid(self, step: int) -> None:
+    def _await_pid(self, message: tuple[int, int, int, str]) -> None:
         """Two processes share the socket, and the container's may be heard before the executor named its pid."""
         self._reap_executor()
-        if not self.pid:
-            self._take_pid()
-        if not self.pid:
-            raise PlanError(step, 0, "the executor was killed before it named the container's process")
+        ended = self.pid or self._take_pid()
+        if self.pid:
+            return
+        if self._is_detached and self._executor and not ended:
+            self._pending = message
+            raise BlockingIOError
+        raise PlanError(message[1], 0, "the executor was killed before it named the container's process")
 
-    def _take_pid(self) -> None:
+    def _take_pid(self) -> bool:
+        """Take the pid if it was named already; tell whether nothing more will come."""
         timeout = self._socket.gettimeout()
         self._socket.settimeout(0)
+        ended = False
         try:
-            while not self.pid and self._receive() is not None:
-                pass
+            self._pending = self._receive()  # it takes the pid on its way to a message for the caller
+            ended = self._pending is None
         except BlockingIOError:
             pass
         self._socket.settimeout(timeout)
+        return ended
 
     def _abandon(self) -> None:
         self._reap_executor()
@@ -229,6 +304,8 @@ class Run:
         self._reap_executor()
         if not self.pid:
             return "the executor died"
+        if self._is_detached:
+            return "the container's process died"
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         if os.WIFSIGNALED(status):
@@ -236,7 +313,7 @@ class Run:
         return f"the container's process ended with status {os.WEXITSTATUS(status)}"
 
     def _reap_executor(self) -> None:
-        if self._executor:
+        if self._executor and not self._is_detached:
             os.waitpid(self._executor, 0)
             self._executor = 0
 

@@ -24,14 +24,14 @@ class Facts:
     """The host as one plan sees it.
 
     `sources` maps the source of each bind mount to "is a directory". `last_cap` is the highest capability the kernel
-    knows. `stdio` holds (is /dev/null, owner's uid) of fds 0 to 2, None for a closed one. `mounts` holds (mount point,
-    type) of the host's mounts, read only for a root that is entered in an unusual way. `makes_devices` tells of a
-    container with a user namespace that its devices are made for it and not the host's.
+    knows. `stdio` holds (is /dev/null, owner's uid, is a device) of fds 0 to 2, None for a closed one. `mounts` holds
+    (mount point, type) of the host's mounts, read only for a root that is entered in an unusual way. `makes_devices`
+    tells of a container with a user namespace that its devices are made for it and not the host's.
     """
 
     __slots__ = ("last_cap", "makes_devices", "mounts", "sources", "stdio")
 
-    def __init__(self, sources: dict[str, bool], last_cap: int, stdio: list[tuple[bool, int] | None]) -> None:
+    def __init__(self, sources: dict[str, bool], last_cap: int, stdio: list[tuple[bool, int, bool] | None]) -> None:
         self.sources = sources
         self.last_cap = last_cap
         self.stdio = stdio
@@ -96,10 +96,11 @@ def source_path(source: str | None, bundle: str) -> str:
     return os.path.normpath(os.path.join(bundle, source or ""))
 
 
-def read_stdio(fd: int) -> tuple[bool, int] | None:
-    """Tell of an fd whether it is /dev/null and whose it is; None when it is closed."""
+def read_stdio(fd: int) -> tuple[bool, int, bool] | None:
+    """Tell of an fd whether it is /dev/null, whose it is, and whether it is a device; None when it is closed."""
     try:
         status = os.fstat(fd)
     except OSError:
         return None
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE, status.st_uid
+    device = stat.S_ISCHR(status.st_mode)
+    return device and status.st_rdev == NULL_DEVICE, status.st_uid, device

@@ -85,6 +85,12 @@ def read_filter(record: Record, profile: Seccomp) -> Filter:
     return Filter(code, seccomp.filter_flags(profile), seccomp.young(profile))
 
 
+def find_filter(record: Record) -> bytes | None:
+    """Give the code of a container's filter, if the cache has it."""
+    directory = f"{os.path.dirname(record.directory)}/{DIRECTORY}"
+    return _read(directory, f"{directory}/{record.filter}")
+
+
 def _read(directory: str, path: str) -> bytes | None:
     try:
         status = os.lstat(directory)

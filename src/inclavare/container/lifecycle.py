@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from inclavare.container.store import Record
     from inclavare.log import Log
 
+SIGKILL = 9
 DEATH_TIMEOUT_MS = 10_000
 RECORD_TIMEOUT_S = 0.1  # between the directory and the first record in it
 THAW_AFTER_MS = 200  # who does not die by then may be frozen in a group that is not ours
@@ -150,15 +151,16 @@ def _hook_state(record: Record, now: str) -> dict[str, object]:
 
 
 def kill(record: Record, number: int, *, everyone: bool) -> None:
-    """Send a signal to the container's process, or to `everyone` in its cgroup."""
+    """Send a signal to the container's process, or to `everyone` in its cgroup. What is paused goes on to be killed."""
     now = status(record)
     if everyone and (now != "stopped" or cgroups.processes(record.cgroups)):
         _signal_all(record, number)
-        return
-    if now == "stopped" or not record.pid:
+    elif now == "stopped" or not record.pid:
         raise StateError(f"container not running: {record.id} is {now}")
-    if not process.send_signal(record.pid, record.start_time, number):
+    elif not process.send_signal(record.pid, record.start_time, number):
         raise StateError(f"container not running: the process of {record.id} has ended")
+    if number == SIGKILL:
+        cgroups.thaw(record.cgroups)
 
 
 def delete(record: Record, log: Log, *, force: bool) -> None:

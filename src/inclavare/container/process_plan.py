@@ -195,22 +195,24 @@ def _add_user(plan: Plan, process: Process, facts: Facts, *, userns: bool) -> No
     user = process.user
     if user.uid:
         # A program that is not root may want to open /dev/stdout again; where that cannot be, it goes on without.
+        # A terminal stays its group's, which is no group of the container but tty.
         for fd, status in enumerate(facts.stdio):
             if status is not None and not status[0] and status[1] != user.uid:
                 plan.add(
                     SYS_FCHOWN,
                     fd,
                     user.uid,
-                    -1,
+                    -1 if status[2] else user.gid,
                     words=f"give fd {fd} to user {user.uid}",
                     tolerate=(EPERM, EROFS) if userns else (EINVAL, EROFS),
                 )
     plan.add(SYS_PRCTL, k.PR_SET_KEEPCAPS, 1, 0, 0, 0, words="keep capabilities over the change of user")
     groups = user.additional_gids
-    listed = plan.data(b"".join([gid.to_bytes(4, "little") for gid in groups]) or bytes(4))
-    # A user namespace may forbid setgroups; without groups to set there is nothing lost.
-    forbidden = (EPERM,) if userns and not groups else ()
-    plan.add(SYS_SETGROUPS, len(groups), listed, words=f"set additional groups {groups}", tolerate=forbidden)
+    if not user.keeps_groups:
+        listed = plan.data(b"".join([gid.to_bytes(4, "little") for gid in groups]) or bytes(4))
+        # A user namespace may forbid setgroups; without groups to set there is nothing lost.
+        forbidden = (EPERM,) if userns and not groups else ()
+        plan.add(SYS_SETGROUPS, len(groups), listed, words=f"set additional groups {groups}", tolerate=forbidden)
     plan.add(SYS_SETRESGID, user.gid, user.gid, user.gid, words=f"become group {user.gid}")
     plan.add(SYS_SETRESUID, user.uid, user.uid, user.uid, words=f"become user {user.uid}")
     plan.add(SYS_PRCTL, k.PR_SET_KEEPCAPS, 0, 0, 0, 0, words="keep no capabilities any more")

@@ -192,7 +192,7 @@ class _Restoring:
         elif name == "orphan-pts-master" and self._console is not None:
             _send(self._console.theirs, fd)
             if prepared.options.terminal:
-                self.master = self._console.receive()
+                self.master = self._console.receive(as_is=prepared.options.terminal_as_is)
         elif name == "post-restore":
             record.pid = pid
             record.start_time = process.start_time(pid) or 0

@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 from inclavare.doctor.findings import Finding
 from inclavare.doctor.host import Host
+from inclavare.doctor.registration import SERVICE_PATH
 from inclavare.enclave.hostconfig import HostConfig
 from inclavare.enclave.trust import require_trusted
 from inclavare.errors import EnclaveError
 
 _AREA = "carriers"
 _TIMEOUT_S = 3.0
+_ON_PATH = [f"{folder}/occlum" for folder in SERVICE_PATH]
 # By carrier: attribute of HostConfig and its key. An empty path means a file that comes with rune or the container.
 _FILES = {
     "occlum": {
@@ -37,6 +39,8 @@ def examine_carriers(host: Host, config: HostConfig) -> list[Finding]:
             if path and (carrier == config.carrier or is_set):
                 findings += _file(host, key, path, is_needed=carrier == config.carrier)
     if config.signature_method == "server":
+        if config.carrier == "occlum":
+            findings += _file(host, "occlum", _occlum(host, config), is_needed=True)
         if config.carrier == "occlum" or config.sgx_tool_sign != HostConfig.sgx_tool_sign:
             findings += _file(host, "sgx_tool_sign", config.sgx_tool_sign, is_needed=config.carrier == "occlum")
         findings += _signer(host, config)
@@ -64,6 +68,12 @@ def _file(host: Host, key: str, path: str, *, is_needed: bool) -> list[Finding]:
     if is_needed:
         return [Finding(_AREA, key, "lack", found, advice, ("enclaves",))]
     return [Finding(_AREA, key, "warning", found, advice)]
+
+
+def _occlum(host: Host, config: HostConfig) -> str:
+    """Return where the carrier would find the program, or should."""
+    own = f"{config.occlum_libos.removesuffix('/build/lib/libocclum-libos.so')}/build/bin/occlum"
+    return next((path for path in (own, *_ON_PATH) if host.status(path) is not None), own)
 
 
 def _signer(host: Host, config: HostConfig) -> list[Finding]:

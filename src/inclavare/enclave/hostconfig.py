@@ -20,6 +20,7 @@ import os
 
 from inclavare.enclave.trust import require_trusted
 from inclavare.errors import EnclaveError
+from inclavare.linux.files import read_file
 
 PATH = "/etc/inclavare-containers/config.toml"
 INIT_TIMEOUT_S = 120
@@ -57,6 +58,20 @@ class HostConfig:
     # Table [enclave_runtime.skeleton].
     skeleton_pal = ""  # the installed one
     skeleton_enclave = ""  # the installed one
+
+
+def may_choose_carrier(path: str = PATH) -> bool:
+    """Tell whether the file may set a default carrier, without the time that it takes to understand it.
+
+    A file that cannot be read may do so: read() says why it cannot.
+    """
+    try:
+        text = read_file(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return b"carrier" in text or b"\\" in text  # in TOML a letter may be an escape sequence
 
 
 def read(path: str = PATH) -> HostConfig:

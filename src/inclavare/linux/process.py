@@ -11,6 +11,7 @@ from inclavare.linux.files import read_file
 
 SIGRTMIN = 34  # as libc counts, behind the two it keeps
 SIGRTMAX = 64
+PF_EXITING = 0x4  # of include/linux/sched.h, stat field 9
 
 
 def start_time(pid: int) -> int | None:
@@ -23,6 +24,12 @@ def is_same(pid: int, started: int) -> bool:
     """Tell whether process `pid` lives, is no zombie, and is the one that started then."""
     fields = _fields(pid)
     return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
+
+
+def is_ending(pid: int) -> bool:
+    """Tell whether a process has ended, or will without another step of its program; its files may be closed then."""
+    fields = _fields(pid)
+    return not fields or fields[0] in (b"Z", b"X") or int(fields[6]) & PF_EXITING != 0
 
 
 def send_signal(pid: int, started: int, number: int) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 
 from inclavare.linux.calls import SYS_MOUNT, SYS_PRCTL, SYS_UMOUNT2
-from inclavare.linux.headers import PR_SET_CHILD_SUBREAPER
+from inclavare.linux.headers import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
 
 try:
-    from _launcher import syscall, unmap_file  # type: ignore[import-not-found]
+    from _launcher import rest, syscall  # type: ignore[import-not-found]
 except ImportError:
-    unmap_file = None
+    rest = None
 
     def syscall(number: int, *arguments: int | bytes) -> int:
         """Call the kernel with integers and with the addresses of bytes. Raises OSError."""
@@ -39,12 +39,20 @@ def umount(target: str, flags: int) -> None:
     syscall(SYS_UMOUNT2, os.fsencode(target) + b"\0", flags)
 
 
+def die_with_parent(number: int) -> None:
+    """Have this signal sent to us when our parent ends. It may have ended already."""
+    syscall(SYS_PRCTL, PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
 def become_subreaper() -> None:
     """Take the place of the parent for those of our descendants whose parents end."""
     syscall(SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def let_go() -> None:
-    """Unmap what was only read of the program's own file (native/launcher/pages.c)."""
-    if unmap_file is not None:
-        unmap_file()
+def wait_small(fd: int, milliseconds: int) -> None:
+    """Unmap what was only read of the program's own file, and wait for a file, a signal or a time (-1 is for ever).
+
+    A script cannot (native/launcher/pages.c), and does not wait.
+    """
+    if rest is not None:
+        rest(fd, milliseconds)

@@ -82,15 +82,19 @@ RLIMITS = (
 
 
 class User:
-    """Ids of the process, as the container's user namespace counts them."""
+    """Ids of the process, as the container's user namespace counts them.
 
-    __slots__ = ("additional_gids", "gid", "uid", "umask")
+    `keeps_groups`: the additional groups are the caller's (crun's annotation run.oci.keep_original_groups).
+    """
+
+    __slots__ = ("additional_gids", "gid", "keeps_groups", "uid", "umask")
 
     def __init__(self, members: Members) -> None:
         self.uid: int = members.need_number("uid", 0, ID_MAX)
         self.gid: int = members.need_number("gid", 0, ID_MAX)
         self.umask: int | None = members.number("umask", 0, 0o777)
         self.additional_gids: list[int] = members.numbers("additionalGids", 0, ID_MAX)
+        self.keeps_groups = False
         members.end()
 
 

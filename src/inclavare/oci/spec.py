@@ -16,6 +16,7 @@ from inclavare.oci.process import Process
 from inclavare.oci.reader import INT32_MAX, Members, show
 from inclavare.oci.resources import Resources
 
+KEEP_GROUPS = "run.oci.keep_original_groups"  # crun's; podman run --group-add keep-groups
 FOREIGN_PLATFORMS = ("freebsd", "solaris", "vm", "windows", "zos")
 
 
@@ -45,6 +46,15 @@ class Mount:
         self.options: list[str] = members.texts("options")
         self.uid_mappings: list[IDMapping] = [IDMapping(child) for child in members.children("uidMappings")]
         self.gid_mappings: list[IDMapping] = [IDMapping(child) for child in members.children("gidMappings")]
+        for index, option in enumerate(self.options):
+            if option.startswith(("idmap=", "ridmap=")):
+                from inclavare.oci import idmap_option  # noqa: PLC0415  # few mounts are
+
+                if self.uid_mappings or self.gid_mappings:
+                    raise members.error(
+                        "options", f"{show(option)} and mappings of the mount exclude each other", index
+                    )
+                self.uid_mappings, self.gid_mappings = idmap_option.take(members, self.options, index)
         members.end()
 
 
@@ -108,6 +118,7 @@ class Spec:
         self.mounts: list[Mount] = [Mount(child) for child in members.children("mounts")]
         self.hooks: Hooks = Hooks(members.child("hooks"))
         self.annotations: dict[str, str] = members.mapping("annotations")
+        self.process.user.keeps_groups = self.annotations.get(KEEP_GROUPS, "0") != "0"
         self.linux: Linux = Linux(members.child("linux"))
         self.foreign: dict[str, dict[str, object] | None] = {
             name: members.raw_object(name) for name in FOREIGN_PLATFORMS

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
+from inclavare import carriers
 from inclavare.container import create as creation
-from inclavare.container import exec as execution
+from inclavare.container import exec as executing
 from inclavare.container import lifecycle, store
+from inclavare.enclave import hostconfig
 from inclavare.errors import HostError, StateError
 from inclavare.linux.files import read_file
 from inclavare.oci import jsontext, spec
-from inclavare.shim import rootfs
+from inclavare.shim import execution, rootfs
+from inclavare.shim.log import ShimLog
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from inclavare.log import Log
     from inclavare.shim.options import Options
 
+UNDO_TIMEOUT_S = 3.0  # containerd gives `delete` 5 s
 HOOKS_OF_START = (b'"startContainer"', b'"poststart"')
 
 
@@ -29,10 +34,11 @@ def mount(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def create(request: dict[str, Any], root: str, options: Options, platform: str, log: Log) -> dict[str, Any]:
+def create(request: dict[str, Any], root: str, options: Options, platform: str, log: ShimLog) -> dict[str, Any]:
     """Mount the root filesystem and make the container, or restore it where it is mounted. On failure nothing is left.
 
-    Gives pid, cgroups, whether it has its own pid namespace, and whether its start has hooks.
+    A carrier that the bundle asks for prepares its enclave in between, which may take minutes. Gives pid, cgroups,
+    whether it has its own pid namespace, whether its start has hooks, and what exec needs to know.
     """
     bundle = request["bundle"]
     _write(f"{bundle}/options.json", options.json())
@@ -41,8 +47,10 @@ def create(request: dict[str, Any], root: str, options: Options, platform: str, 
     if not request["checkpoint"]:
         rootfs.mount(request["rootfs"], place)
     try:
-        raw = read_file(f"{bundle}/config.json")
-        chosen = _choices(request, root, options, platform, raw)
+        configuration = jsontext.loads(read_file(f"{bundle}/config.json"))
+        chosen = _choices(request, root, options, platform, configuration)
+        if not request["checkpoint"]:
+            _prepare_enclave(bundle, configuration, platform, log)
         prepared = creation.Prepared(request["id"], bundle, chosen, log)
         if request["checkpoint"]:
             built = _restore(prepared, request["checkpoint"], log)
@@ -58,6 +66,7 @@ def create(request: dict[str, Any], root: str, options: Options, platform: str, 
         "cgroups": built.record.cgroups,
         "own_pids": pid_namespace is not None and not pid_namespace.path,
         "hooks": any(name in prepared.raw for name in HOOKS_OF_START),
+        "exec": execution.remember(built.record, prepared.spec, configuration),
     }
 
 
@@ -70,26 +79,29 @@ def start(root: str, container_id: str, log: Log) -> dict[str, Any]:
 def execute(root: str, container_id: str, process: bytes, *, terminal: bool, log: Log) -> dict[str, Any]:
     """Run another process, with the child's stdio. Gives its pid."""
     record = store.load(root, container_id)
-    document = execution.container_spec(record)
+    document = executing.container_spec(record)
     parsed = spec.parse_process(jsontext.loads(process, "the process"))
     parsed.terminal = terminal
-    options = execution.Options()
-    options.terminal = True
-    executed = execution.execute(record, execution.make_request(record, document, parsed), options, log)
+    options = executing.Options()
+    options.terminal = options.terminal_as_is = True
+    executed = executing.execute(record, executing.make_request(record, document, parsed), options, log)
     return {"pid": executed.pid, "master": executed.master}
 
 
 def delete(root: str, container_id: str, bundle: str, log: Log, *, force: bool) -> dict[str, Any]:
     """Remove the container, if it is there, and unmount its root filesystem."""
-    try:
-        lifecycle.delete(store.load(root, container_id), log, force=force)
-    except store.DamagedError:
-        from inclavare.container import damaged  # noqa: PLC0415  # never, if all goes well
+    deadline = time.monotonic() + UNDO_TIMEOUT_S
+    while os.path.isdir(f"{root}/{container_id}"):
+        try:
+            lifecycle.delete(store.load(root, container_id), log, force=force)
+        except store.DamagedError:
+            from inclavare.container import damaged  # noqa: PLC0415  # never, if all goes well
 
-        damaged.delete(root, container_id, log)
-    except StateError:
-        if os.path.isdir(f"{root}/{container_id}"):
-            raise
+            damaged.delete(root, container_id, log)
+        except StateError:  # a child of a shim that died may be making or removing it just now
+            if not force or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     rootfs.umount(f"{bundle}/rootfs")
     return {}
 
@@ -145,22 +157,34 @@ def checkpoint(root: str, container_id: str, path: str, options: dict[str, Any],
     return {}
 
 
-def _choices(request: dict[str, Any], root: str, options: Options, platform: str, raw: bytes) -> creation.Options:
+def _prepare_enclave(bundle: str, configuration: object, platform: str, log: ShimLog) -> None:
+    """Let a carrier prepare the enclave, if one was chosen; else this takes no time."""
+    if not isinstance(configuration, dict):
+        return
+    if carriers.is_asked_for(configuration) or hostconfig.may_choose_carrier():
+        settings = hostconfig.read()
+        settings.platform = platform or settings.platform
+        level = settings.log_level if log.level == "info" else log.level
+        carriers.prepare(bundle, settings, ShimLog(log.fd, level=level), os.environ)
+
+
+def _choices(
+    request: dict[str, Any], root: str, options: Options, platform: str, configuration: object
+) -> creation.Options:
     chosen = creation.Options(root)
     chosen.pid_file = f"{request['bundle']}/init.pid"
     chosen.no_pivot = options.values["no_pivot_root"]
     chosen.new_keyring = not options.values["no_new_keyring"]
     chosen.sgx_platform = platform
-    chosen.terminal = bool(request["terminal"])
+    chosen.terminal = chosen.terminal_as_is = bool(request["terminal"])
     chosen.wait = not request["checkpoint"]
-    if options.values["systemd_cgroup"] or _names_a_slice(raw):
+    if options.values["systemd_cgroup"] or _names_a_slice(configuration):
         chosen.cgroup_manager = "systemd"
     return chosen
 
 
-def _names_a_slice(raw: bytes) -> bool:
+def _names_a_slice(document: object) -> bool:
     """Tell whether cgroupsPath is SLICE:PREFIX:NAME: kubelet with systemd's driver writes so."""
-    document = jsontext.loads(raw)
     linux = document.get("linux") if isinstance(document, dict) else None
     path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
     return isinstance(path, str) and path.count(":") == 2 and not path.startswith("/") and ".slice:" in path

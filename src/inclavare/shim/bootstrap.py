@@ -21,7 +21,7 @@ from inclavare.oci import jsontext
 from inclavare.shim import actions, options
 from inclavare.shim import messages as m
 from inclavare.shim.log import ShimLog
-from inclavare.wire import protobuf
+from inclavare.wire import protobuf, ttrpc
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ NAME = "io.containerd.rune.v2"
 SOCKETS = "/run/containerd/s"
 GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 STDIN_MAX = 4 << 20
+ANSWER_TIMEOUT_S = 1.0
 KILLED = 137  # the exit status of a task whose shim has died
 
 
@@ -215,7 +216,7 @@ def _remove_socket(bundle: str) -> None:
     except FileNotFoundError:
         return
     try:
-        if not _is_served(path):
+        if not _is_served(path, answers=True):
             _unlink(path)
     finally:
         os.close(lock)
@@ -228,11 +229,18 @@ def _unlink(path: str) -> None:
         return
 
 
-def _is_served(path: str) -> bool:
+def _is_served(path: str, *, answers: bool = False) -> bool:
+    """Tell whether somebody listens, and with `answers`, whether it is a shim: a dead one's child may, for a moment."""
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         client.connect(path)
-    except (ConnectionRefusedError, FileNotFoundError):
+        if answers:
+            client.settimeout(ANSWER_TIMEOUT_S)
+            client.send(ttrpc.request(1, m.TASK_SERVICES[0], "Connect", b"", 0, {}), _socket.MSG_NOSIGNAL)
+            return client.recv(1) != b""
+    except TimeoutError:  # it is stopped, not dead
+        return True
+    except (ConnectionError, FileNotFoundError):
         return False
     finally:
         client.close()

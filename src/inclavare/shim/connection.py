@@ -7,7 +7,7 @@ import errno
 import os
 from _struct import Struct
 
-from inclavare.errors import InclavareError
+from inclavare.errors import InclavareError, WireError
 from inclavare.shim.log import describe
 from inclavare.shim.loop import IN, OUT, CancelledError
 from inclavare.wire import protobuf, ttrpc
@@ -15,14 +15,16 @@ from inclavare.wire import protobuf, ttrpc
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from inclavare.shim.log import ShimLog
-    from inclavare.shim.loop import Future, Loop
+    from inclavare.shim.loop import Future, Loop, Task
 
     Call = Callable[[str, str, bytes], Coroutine[Future, None, bytes]]
 
 CHUNK = 1 << 16
-UNSENT_MAX = 8 << 20  # bytes of answers that a client may leave unread before we read no more of it
+UNSENT_MAX = 1 << 20  # bytes of answers that a client may leave unread before we read no more of it
+WAIT = "Wait"  # the method of a service's whose answer may never come
 PAUSE_S = 0.1  # when there are no file descriptors left
 CREDENTIALS = Struct("3i")  # struct ucred: pid, uid, gid
 
@@ -73,7 +75,7 @@ class Server:
 class Connection:
     """One client. What is malformed ends its connection, and no other's."""
 
-    __slots__ = ("_call", "_events", "_last", "_log", "_loop", "_others", "_reader", "_socket", "_unsent")
+    __slots__ = ("_call", "_events", "_last", "_log", "_loop", "_others", "_reader", "_socket", "_unsent", "_waits")
 
     def __init__(self, loop: Loop, client: _socket.socket, call: Call, others: set[Connection], log: ShimLog) -> None:
         self._loop = loop
@@ -84,6 +86,7 @@ class Connection:
         self._reader = ttrpc.Reader()
         self._unsent = bytearray()
         self._last = 0  # the highest number of a stream
+        self._waits: set[Task] = set()  # calls that do nothing but wait, maybe for ever
         self._events = IN
         client.setblocking(False)
         loop.watch(client.fileno(), IN, self._on_event)
@@ -132,21 +135,23 @@ class Connection:
 
     async def _serve(self, stream: int, payload: bytes) -> None:
         try:
-            request = protobuf.parse(ttrpc.REQUEST_SCHEMA, payload)
+            request = _parse(payload)
             call = self._loop.task(self._call(request["service"], request["method"], request["payload"]))
             timer = (
                 self._loop.later(request["timeout_nano"] / 1e9, call.cancel) if request["timeout_nano"] > 0 else None
             )
+            if request["method"] == WAIT:
+                self._waits.add(call)
             try:
                 answer = ttrpc.answer(stream, await call)
             finally:
+                self._waits.discard(call)
                 if timer is not None:
                     timer.cancel()
         except RpcError as error:
             answer = ttrpc.refusal(stream, error.code, error.message)
         except InclavareError as error:
-            text = f"{error.message} (hint: {error.hint})" if error.hint else error.message
-            answer = ttrpc.refusal(stream, ttrpc.UNKNOWN, text)
+            answer = ttrpc.refusal(stream, ttrpc.UNKNOWN, error.text())
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             answer = ttrpc.refusal(stream, ttrpc.UNKNOWN, f"{where}{error.strerror or error}")
@@ -183,3 +188,12 @@ class Connection:
             self._socket.close()
             self._unsent.clear()
             self._others.discard(self)
+            for call in list(self._waits):  # nobody would hear of it; what has been begun goes on
+                call.cancel()
+
+
+def _parse(payload: bytes) -> dict[str, Any]:
+    try:
+        return protobuf.parse(ttrpc.REQUEST_SCHEMA, payload)
+    except WireError as error:
+        raise RpcError(ttrpc.INVALID_ARGUMENT, f"unmarshal request error: {error.message}") from error

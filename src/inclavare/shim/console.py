@@ -1,4 +1,7 @@
-"""The terminal of a process: its master is ours, and what goes through it is copied from and to the client's FIFOs."""
+"""The terminal of a process: its master is ours, and what goes through it is copied.
+
+Its input is the client's FIFO; its output goes to one, too, or to a file or a logging program (see stdio).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import fcntl
 import os
 from _struct import Struct
 
+from inclavare.errors import HostError
 from inclavare.linux.terminal import TIOCSWINSZ
 from inclavare.shim.loop import IN, OUT, Future
-from inclavare.shim.stdio import open_fifo, until_ready
+from inclavare.shim.stdio import open_fifo, open_file, until_ready
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
+    from inclavare.shim.logger import Logger
     from inclavare.shim.loop import Loop, Task
 
 CHUNK = 1 << 16
@@ -23,21 +28,15 @@ class Console:
 
     __slots__ = ("_input", "_loop", "_master", "_output", "_tasks", "_writer", "drained")
 
-    def __init__(self, loop: Loop, master: int, stdout: str) -> None:
-        """Take the master. Its output goes to `stdout`, or nowhere. Raises OSError, and then it is closed."""
+    def __init__(self, loop: Loop, master: int, output: tuple[int, ...]) -> None:
+        """Take the master, and what open_output() gave."""
         self._loop = loop
         self._master = master
         self._input = self._writer = -1
-        self._output: tuple[int, ...] = ()
+        self._output = output
         self._tasks: list[Task] = []
         self.drained = Future()
         os.set_blocking(master, False)
-        try:
-            if stdout:
-                self._output = open_fifo(stdout.removeprefix("fifo://"))
-        except BaseException:
-            os.close(master)
-            raise
         self._tasks.append(loop.task(self._pass_output()))
 
     def feed(self, stdin: str, *, closed: bool) -> None:
@@ -81,7 +80,7 @@ class Console:
                 if not data:
                     return
                 if self._output:
-                    await _write(self._loop, self._output[0], data)
+                    await self._pass_on(data)
         except OSError:  # EIO: nobody has the terminal open any more
             return
         finally:
@@ -89,6 +88,12 @@ class Console:
                 os.close(fd)
             self._master = -1
             self.drained.set()
+
+    async def _pass_on(self, data: bytes) -> None:
+        try:
+            await _write(self._loop, self._output[0], data)
+        except BrokenPipeError:  # a logging program has ended; the terminal goes on
+            return
 
     async def _pass_input(self, source: int) -> None:
         try:
@@ -106,6 +111,23 @@ class Console:
         finally:
             os.close(source)
             os.close(self._input)
+
+
+def open_output(stdout: str, logger: Logger | None) -> tuple[int, ...]:
+    """Open what a terminal's output goes to: an end to write to, then what keeps that open. Raises HostError.
+
+    Without any, the output goes nowhere.
+    """
+    if logger is not None:
+        os.close(logger.stderr)  # a terminal has one output
+        os.set_blocking(logger.stdout, False)
+        return (logger.stdout,)
+    try:
+        if stdout.startswith("file://"):
+            return (open_file(stdout.removeprefix("file://")),)
+        return open_fifo(stdout.removeprefix("fifo://")) if stdout else ()
+    except OSError as error:
+        raise HostError(f"cannot open the terminal's output {error.filename}: {error.strerror}") from error
 
 
 async def _write(loop: Loop, fd: int, data: bytes) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 
 from inclavare.linux.files import read_file
-from inclavare.linux.syscall import become_subreaper, let_go
+from inclavare.linux.syscall import become_subreaper, wait_small
 from inclavare.shim.connection import Server
 from inclavare.shim.log import ShimLog
 from inclavare.shim.loop import Loop
@@ -44,7 +44,7 @@ def run(invocation: Invocation, listener: _socket.socket, path: str, log: ShimLo
     become_subreaper()
     _close_inherited(keep=(listener.fileno(), log.fd))
     loop = Loop(log)
-    loop.at_rest = let_go
+    loop.at_rest = wait_small
     publisher = Publisher(loop, invocation.ttrpc_address, invocation.namespace, log)
 
     async def leave() -> None:

@@ -11,6 +11,7 @@ import fcntl
 import os
 
 from inclavare.errors import HostError
+from inclavare.linux import process
 from inclavare.shim.loop import IN, Future
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -77,6 +78,8 @@ class Logger:
         finally:
             self._loop.forget(self._ready)
             os.close(self._ready)
+        if told.done and process.is_ending(self._pid):  # the pipe ended with it: its end is about to be heard of
+            await self.ended
         if self.ended.done:
             raise HostError(f"the logging program ended with status {self.ended.value} before it was ready")
         if not told.done:

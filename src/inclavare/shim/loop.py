@@ -68,6 +68,8 @@ class Future:
     def __await__(self) -> Generator[Future, None, Any]:
         if not self.done:
             yield self
+        if isinstance(self.error, CancelledError):
+            raise CancelledError  # see Task
         if self.error is not None:
             raise self.error
         return self.value
@@ -82,19 +84,21 @@ class Future:
 class Task(Future):
     """A coroutine under way; as a future it is its result."""
 
-    __slots__ = ("_coroutine", "_loop", "_waiting")
+    __slots__ = ("_cancelled", "_coroutine", "_loop", "_waiting")
 
     def __init__(self, loop: Loop, coroutine: Coroutine[Future, None, Any]) -> None:
         super().__init__()
         self._loop = loop
         self._coroutine = coroutine
         self._waiting: Future | None = None
+        self._cancelled = False
         self._step()
 
     def cancel(self) -> None:
-        """Raise CancelledError where the coroutine waits, soon."""
+        """Raise CancelledError where the coroutine waits, soon; once, so that it can wait until all is undone."""
         waiting = self._waiting
-        if waiting is not None:
+        if waiting is not None and not self._cancelled:
+            self._cancelled = True
             waiting.forget(self._step)
             self._waiting = None
             self._loop.soon(self._throw)
@@ -111,7 +115,9 @@ class Task(Future):
             waiting = advance()
         except StopIteration as end:
             self.set(end.value)
-        except (CancelledError, Exception) as error:  # noqa: BLE001  # it is raised where the task is waited for
+        except CancelledError:
+            self.fail(CancelledError())  # without the frames of the one that was caught, which have us: a cycle
+        except Exception as error:  # noqa: BLE001  # it is raised where the task is waited for
             self.fail(error)
         else:
             self._waiting = waiting
@@ -184,7 +190,7 @@ class Loop:
         self._stopped = False
         self._children: dict[int, Callable[[int], None]] = {}
         self._strangers: dict[int, int] = {}
-        self.at_rest: Callable[[], None] = _nothing_to_do  # called when nothing has happened for a while
+        self.at_rest: Callable[[int, int], None] = _go_on  # called with the epoll's fd, and for how long (ms)
         self.expected = 0  # of children whose pids are about to be told: the ends of strangers are kept meanwhile
         self._wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.signal(_signal.SIGCHLD, _nothing)
@@ -279,15 +285,11 @@ class Loop:
                 for callback in callbacks:
                     self._call(callback)
             timeout = max(0.0, self._times[0].due - time.monotonic()) if self._times else -1
-            rests = worked and not 0 <= timeout < REST_S
-            if self._stopped:
-                timeout = 0
-            elif rests:
-                timeout = REST_S
-            ready = self._epoll.poll(timeout)
+            rests = worked and not self._stopped and not 0 <= timeout < REST_S
+            ready = self._epoll.poll(0 if self._stopped else REST_S if rests else timeout)
             if rests and not ready:
-                self.at_rest()
                 worked = False
+                self.at_rest(self._epoll.fileno(), int((timeout - REST_S) * 1000) if timeout > 0 else -1)
             for fd, events in ready:
                 worked = True
                 watcher = self._files.get(fd)
@@ -332,8 +334,8 @@ def _no_more() -> None:
     """Be the callback of a timer that is done."""
 
 
-def _nothing_to_do() -> None:
-    """Rest."""
+def _go_on(_fd: int, _milliseconds: int) -> None:
+    """Have nothing to do at rest."""
 
 
 def _nothing(_number: int, _frame: object) -> None:

@@ -11,6 +11,7 @@ TASK_SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 EVENTS_SERVICE = "containerd.services.events.ttrpc.v1.Events"
 
 CREATED, RUNNING, STOPPED, PAUSED, PAUSING = 1, 2, 3, 4, 5  # containerd.v1.types.Status
+STATUS = {"created": CREATED, "running": RUNNING, "stopped": STOPPED}
 
 EMPTY: Schema = {}
 ANY: Schema = {"type_url": Field(1, "text"), "value": Field(2, "bytes")}

@@ -18,6 +18,9 @@ def _uints(*names: str, first: int = 1) -> Schema:
     return {name: Field(number, "uint") for number, name in enumerate(names, first)}
 
 
+_RDMA_ENTRY = {"device": Field(1, "text"), **_uints("hca_handles", "hca_objects", first=2)}
+_RDMA = {"current": Field(1, _RDMA_ENTRY, repeated=True), "max": Field(2, _RDMA_ENTRY, repeated=True)}
+
 V1_TYPE = "io.containerd.cgroups.v1.Metrics"
 # Our names of fields are the kernel's in memory.stat, with and without "total_".
 _V1_MEMORY = (
@@ -50,6 +53,7 @@ V1: Schema = {
         },
     ),
     "blkio": Field(5, _V1_BLKIO),
+    "rdma": Field(6, _RDMA),
     "memory_oom_control": Field(9, _uints("oom_kill_disable", "under_oom", "oom_kill")),
 }
 
@@ -72,12 +76,11 @@ _V2_USAGES = {
 }
 _V2_EVENTS = ("low", "high", "max", "oom", "oom_kill")
 _V2_IO = _uints("major", "minor", "rbytes", "wbytes", "rios", "wios")
-_RDMA = {"device": Field(1, "text"), **_uints("hca_handles", "hca_objects", first=2)}
 V2: Schema = {
     "pids": Field(1, _uints("current", "limit")),
     "cpu": Field(2, _uints(*_V2_CPU)),
     "memory": Field(4, _uints(*_V2_MEMORY, *_V2_USAGES)),
-    "rdma": Field(5, {name: Field(number, _RDMA, repeated=True) for number, name in ((1, "current"), (2, "max"))}),
+    "rdma": Field(5, _RDMA),
     "io": Field(6, {"usage": Field(1, _V2_IO, repeated=True)}),
     "hugetlb": Field(7, {**_uints("usage", "max"), "pagesize": Field(3, "text")}, repeated=True),
     "memory_events": Field(8, _uints(*_V2_EVENTS)),
@@ -126,6 +129,8 @@ def _read_v1(paths: dict[str, str]) -> dict[str, object]:
             "io_service_bytes_recursive": _named(v1_io(f"{block}/blkio.throttle.io_service_bytes_recursive")),
             "io_serviced_recursive": _named(v1_io(f"{block}/blkio.throttle.io_serviced_recursive")),
         }
+    if rdma := path_of(paths, "rdma"):
+        found["rdma"] = _rdma(rdma)
     return found
 
 
@@ -135,7 +140,7 @@ def _read_v2(path: str) -> dict[str, object]:
         "pids": {"current": number_of(f"{path}/pids.current"), "limit": number_of(f"{path}/pids.max")},
         "cpu": _known(V2["cpu"], pairs_of(f"{path}/cpu.stat")),
         "memory": {**counts, **{name: number_of(f"{path}/memory.{file}") for name, file in _V2_USAGES.items()}},
-        "rdma": {name: _rdma(f"{path}/rdma.{name}") for name in ("current", "max")},
+        "rdma": _rdma(path),
         "io": {"usage": [{"major": major, "minor": minor, **values} for major, minor, values in _v2_io(path)]},
         "hugetlb": _huge(hugepages(f"{path}/", ".current", ".max", ".events"), "usage", "max"),
         "memory_events": _known(V2["memory_events"], pairs_of(f"{path}/memory.events")),
@@ -170,7 +175,11 @@ def _v2_io(path: str) -> Iterable[tuple[int, int, dict[str, int]]]:
         yield int(major), int(minor), values
 
 
-def _rdma(path: str) -> list[dict[str, object]]:
+def _rdma(path: str) -> dict[str, list[dict[str, object]]]:
+    return {name: _rdma_entries(f"{path}/rdma.{name}") for name in _RDMA}
+
+
+def _rdma_entries(path: str) -> list[dict[str, object]]:
     """Read lines such as `mlx4_0 hca_handle=2 hca_object=max`; the largest 32-bit number is no limit."""
     entries: list[dict[str, object]] = []
     for line in text_of(path).splitlines():

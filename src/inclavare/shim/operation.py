@@ -2,7 +2,7 @@
 
 The child has the fds that its container shall have as stdio, says how it went in one message, and ends: what it has
 made (a container's process) is ours then, because we are the subreaper. It is a process group of its own, so that all
-that it has started can be told to end; then it undoes what it had begun.
+that it has started can be told to end; then it undoes what it had begun. It is told so, too, when we die.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import _socket
 import fcntl
 import os
 
-from inclavare.container.interrupt import undo_on_signals
+from inclavare.container.interrupt import TERMINATING, undo_on_signals
 from inclavare.errors import InclavareError, StateError
+from inclavare.linux.syscall import die_with_parent
 from inclavare.log import json_string
 from inclavare.oci import jsontext
 from inclavare.shim.log import ShimLog, describe
@@ -59,9 +60,13 @@ async def operate(loop: Loop, log: ShimLog, action: Action, stdio: tuple[int, in
     is cancelled, the child undoes its work.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    shim = os.getpid()
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, TERMINATING)  # until the child has handlers of its own
     pid = os.fork()
     if not pid:
-        _be_the_child(theirs.fileno(), log, action, stdio)
+        _be_the_child(shim, theirs.fileno(), log, action, stdio)
+    os.setpgid(pid, pid)  # the child does so, too: whoever is first
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     theirs.close()
     ended = Future()
     loop.on_exit(pid, ended.set)
@@ -85,6 +90,8 @@ async def operate(loop: Loop, log: ShimLog, action: Action, stdio: tuple[int, in
 
 
 def _cancel(loop: Loop, pid: int, ended: Future) -> None:
+    if ended.done:
+        return
     os.killpg(pid, _signal.SIGTERM)
 
     def insist() -> None:
@@ -94,13 +101,17 @@ def _cancel(loop: Loop, pid: int, ended: Future) -> None:
     loop.later(UNDO_TIMEOUT_S, insist)
 
 
-def _be_the_child(result: int, log: ShimLog, action: Action, stdio: tuple[int, int, int] | None) -> None:
+def _be_the_child(shim: int, result: int, log: ShimLog, action: Action, stdio: tuple[int, int, int] | None) -> None:
     try:
         os.setpgid(0, 0)
         _signal.set_wakeup_fd(-1)
         for number in OTHER_SIGNALS:
             _signal.signal(number, _signal.SIG_DFL)
         undo_on_signals()
+        die_with_parent(_signal.SIGTERM)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, TERMINATING)
+        if os.getppid() != shim:
+            return
         _arrange(result, log.fd, stdio)
         said = ShimLog(LOG_FD, level=log.level)
         try:
@@ -127,8 +138,7 @@ def _carry_out(action: Action, said: ShimLog) -> dict[str, Any]:
     try:
         return action(said)
     except InclavareError as error:
-        text = f"{error.message} (hint: {error.hint})" if error.hint else error.message
-        return {"error": text, "state": isinstance(error, StateError)}
+        return {"error": error.text(), "state": isinstance(error, StateError)}
     except OSError as error:
         return {"error": f"{error.filename}: {error.strerror}" if error.filename else str(error), "state": False}
     except Exception as error:  # noqa: BLE001  # the last one who can tell of it

@@ -52,7 +52,7 @@ class Options:
 
 
 def parse(message: dict[str, Any] | None) -> Options:
-    """Read the Any of a request. Raises WireError for what is malformed or not known, OSError for a file."""
+    """Read the Any of a request. Raises WireError for what is malformed or not known, and a file that is not there."""
     if message is None or not (message.get("type_url") or message.get("value")):
         return Options()
     kind = str(message.get("type_url", "")).rpartition("/")[2]
@@ -63,7 +63,7 @@ def parse(message: dict[str, Any] | None) -> Options:
         given = protobuf.parse(RUNTIME_OPTIONS, value)
         if given["config_body"]:
             return _from_toml(given["config_body"], "the runtime's options")
-        return _from_toml(read_file(given["config_path"]), given["config_path"]) if given["config_path"] else Options()
+        return _from_file(given["config_path"]) if given["config_path"] else Options()
     raise WireError(f"options of type {kind!r} are not known", f"Known: {RUNC_OPTIONS_TYPE}, {RUNTIME_OPTIONS_TYPE}.")
 
 
@@ -75,6 +75,14 @@ def from_json(raw: bytes) -> Options:
         if name in options.values and type(value) is type(options.values[name]):
             options.values[name] = value
     return options
+
+
+def _from_file(path: str) -> Options:
+    try:
+        raw = read_file(path)
+    except OSError as error:
+        raise WireError(f"cannot read the runtime's options in {path}: {error.strerror}") from error
+    return _from_toml(raw, path)
 
 
 def _from_toml(raw: bytes, where: str) -> Options:

@@ -12,9 +12,10 @@ from inclavare import __version__
 from inclavare.errors import InclavareError, WireError
 from inclavare.linux import cgroups
 from inclavare.oci.ids import validate_id
-from inclavare.shim import actions, metrics, options
+from inclavare.shim import actions, execution, metrics, options
 from inclavare.shim import messages as m
 from inclavare.shim.connection import RpcError
+from inclavare.shim.creations import Creations
 from inclavare.shim.loop import CancelledError
 from inclavare.shim.operation import FailedError, operate
 from inclavare.shim.task import Container, Ends, Process
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
-STATUS = {"created": m.CREATED, "running": m.RUNNING, "stopped": m.STOPPED}
+SIGKILL = 9
 
 
 class TaskService:
@@ -63,7 +64,7 @@ class TaskService:
         self._platform = platform
         self._leave = leave
         self._containers: dict[str, Container] = {}
-        self._creating: set[str] = set()
+        self._creations = Creations(loop, log)
         self._ends = Ends(loop, publisher, lambda container: loop.start(self._kill_rest(container)))
         self._methods = {
             "State": self._state,
@@ -103,7 +104,7 @@ class TaskService:
 
     async def _create(self, request: Message) -> Message:
         container_id = request["id"]
-        if container_id in self._containers or container_id in self._creating:
+        if container_id in self._containers or container_id in self._creations:
             raise RpcError(ALREADY_EXISTS, f"container {container_id}: already exists")
         try:
             validate_id(container_id)
@@ -113,20 +114,8 @@ class TaskService:
         if not request["bundle"].startswith("/"):
             raise RpcError(INVALID_ARGUMENT, f"bundle {request['bundle']!r} is no absolute path: invalid argument")
         container = Container(request, given, given.root(self._namespace))
-        self._creating.add(container_id)
-        try:
-            await container.init.open_stdio(self._loop, container.owner(), container_id, self._namespace)
-            try:
-                if request["checkpoint"]:
-                    await self._operate(lambda _log: actions.mount(request), "create")
-                else:
-                    await self._make(container, "create")
-            except BaseException:
-                container.init.close_stdio()
-                raise
-            self._containers[container_id] = container
-        finally:
-            self._creating.discard(container_id)
+        await self._creations.carry_out(container_id, self._begin(container))
+        self._containers[container_id] = container
         init = container.init
         self._publisher.publish(
             "TaskCreate",
@@ -140,6 +129,22 @@ class TaskService:
         if init.pid:
             self._ends.expect(container, init)
         return {"pid": init.pid}
+
+    async def _begin(self, container: Container) -> None:
+        """Open the stdio of a new container, and have it made, or for a restore mounted. On failure nothing is left."""
+        await container.init.open_stdio(self._loop, container.owner(), container.id, self._namespace)
+        try:
+            if container.request["checkpoint"]:
+                await self._operate(lambda _log: actions.mount(container.request), "create")
+            else:
+                await self._make(container, "create")
+        except CancelledError:
+            container.init.close_stdio()
+            await self._remove(container)  # perhaps it was made before it could hear of it
+            raise
+        except BaseException:
+            container.init.close_stdio()
+            raise
 
     async def _make(self, container: Container, what: str) -> None:
         """Have the runtime make the first process. Its end is to be expected then."""
@@ -201,13 +206,7 @@ class TaskService:
         expected = True
         try:
             await process.open_stdio(self._loop, container.owner(), container.id, self._namespace)
-            result = await self._operate(
-                lambda log: actions.execute(
-                    container.root, container.id, process.spec, terminal=process.terminal, log=log
-                ),
-                "exec",
-                process.fds(),
-            )
+            result = await self._execute(container, process)
             process.take_over(self._loop, result.values["pid"], result.master)
             process.run()
             self._publisher.publish(
@@ -225,21 +224,34 @@ class TaskService:
             self._ends.tell(container, process)
             self._ends.tell(container, container.init)
 
+    async def _execute(self, container: Container, process: Process) -> Result:
+        """Have a process executed: by ourselves if that cannot block, else by a child."""
+        try:
+            result = await execution.execute(self._loop, self._log, container, process)
+        except InclavareError as error:
+            raise self._failed("exec", error.text()) from error
+        return result or await self._operate(
+            lambda log: actions.execute(container.root, container.id, process.spec, terminal=process.terminal, log=log),
+            "exec",
+            process.fds(),
+        )
+
     async def _delete(self, request: Message) -> Message:
+        await self._creations.end(request["id"], "delete")
         container = self._container(request)
         process = self._process(container, request)
-        async with container.lock:
-            if process.state == "running" or process.starting:
-                what = "paused" if container.paused else "running"
-                raise RpcError(UNKNOWN, f"cannot delete a {what} process")
+        if process is not container.init:
+            self._require_ended(container, process)
             await process.drain(self._loop)
-            if process is not container.init:
-                process.close_stdio()
-                container.execs.pop(process.exec_id, None)
-                return {"pid": process.pid, **process.end()}
-            await self._operate(
-                lambda log: actions.delete(container.root, container.id, container.bundle, log, force=True), "delete"
-            )
+            self._process(container, request)  # another may have deleted it meanwhile
+            process.close_stdio()
+            container.execs.pop(process.exec_id, None)
+            return {"pid": process.pid, **process.end()}
+        async with container.lock:
+            self._container(request)  # see above
+            self._require_ended(container, process)
+            await process.drain(self._loop)
+            await self._remove(container)
             if process.pid:
                 await process.exited
             for each in (process, *container.execs.values()):
@@ -248,6 +260,11 @@ class TaskService:
             self._containers.pop(container.id, None)
         self._publisher.publish("TaskDelete", container_id=container.id, pid=process.pid, **process.end())
         return {"pid": process.pid, **process.end()}
+
+    async def _remove(self, container: Container) -> None:
+        await self._operate(
+            lambda log: actions.delete(container.root, container.id, container.bundle, log, force=True), "delete"
+        )
 
     async def _kill_rest(self, container: Container) -> None:
         try:
@@ -277,6 +294,8 @@ class TaskService:
         return {}
 
     async def _kill(self, request: Message) -> Message:
+        if await self._creations.end(request["id"], "kill"):
+            return {}
         container = self._container(request)
         process = self._process(container, request)
         if not process.pid:
@@ -285,6 +304,7 @@ class TaskService:
             await self._operate(
                 lambda _log: actions.kill_all(container.root, container.id, request["signal"]), "kill", missing=True
             )
+            container.paused = container.paused and request["signal"] != SIGKILL
             return {}
         if process.state == "stopped" or process.ended is not None:
             raise RpcError(NOT_FOUND, "process already finished: not found")
@@ -294,6 +314,9 @@ class TaskService:
             raise RpcError(NOT_FOUND, "process already finished: not found") from None
         except OSError as error:
             raise RpcError(INVALID_ARGUMENT, f"signal {request['signal']}: {error.strerror}") from error
+        if process is container.init and container.paused and request["signal"] == SIGKILL:
+            cgroups.thaw(container.cgroups)  # who is frozen does not die
+            container.paused = False
         return {}
 
     async def _resize_pty(self, request: Message) -> Message:
@@ -357,34 +380,10 @@ class TaskService:
 
     async def _state(self, request: Message) -> Message:
         container = self._container(request)
-        process = self._process(container, request)
-        paused = container.paused and process.state == "running"
-        return {
-            "id": container.id,
-            "bundle": container.bundle,
-            "pid": process.pid,
-            "status": m.PAUSED if paused else STATUS[process.state],
-            "stdin": process.stdin,
-            "stdout": process.stdout,
-            "stderr": process.stderr,
-            "terminal": process.terminal,
-            **process.end(),
-            "exec_id": process.exec_id,
-        }
+        return container.describe(self._process(container, request))
 
     async def _pids(self, request: Message) -> Message:
-        container = self._container(request)
-        names = {process.pid: process.exec_id for process in container.execs.values()}
-        found: list[Message] = []
-        # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
-        # no process for one that it has forgotten, and throws the status away with it.
-        for pid in cgroups.processes(container.cgroups) or [container.init.pid]:
-            info = None
-            if pid in names:
-                details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
-                info = {"type_url": m.PROCESS_DETAILS_TYPE, "value": details}
-            found.append({"pid": pid, "info": info})
-        return {"processes": found}
+        return {"processes": self._container(request).processes()}
 
     async def _stats(self, request: Message) -> Message:
         container = self._container(request)
@@ -397,8 +396,9 @@ class TaskService:
         pid = container.init.pid if container is not None else 0
         return {"shim_pid": os.getpid(), "task_pid": pid, "version": __version__}
 
-    async def _shutdown(self, _request: Message) -> Message:
-        if not self._containers and not self._creating:
+    async def _shutdown(self, request: Message) -> Message:
+        await self._creations.end(request["id"], "shutdown")
+        if not self._containers and not self._creations:
             self._leave()
         return {}
 
@@ -425,6 +425,11 @@ class TaskService:
         if process.state != "created" or process.starting:
             raise RpcError(UNKNOWN, f"cannot {verb} a {'running' if process.starting else process.state} process")
 
+    @staticmethod
+    def _require_ended(container: Container, process: Process) -> None:
+        if process.state == "running" or process.starting:
+            raise RpcError(UNKNOWN, f"cannot delete a {'paused' if container.paused else 'running'} process")
+
     async def _operate(
         self, action: Action, what: str, stdio: tuple[int, int, int] | None = None, *, missing: bool = False
     ) -> Result:
@@ -434,8 +439,11 @@ class TaskService:
         except FailedError as error:
             if missing and error.state:
                 raise RpcError(NOT_FOUND, "process already finished: not found") from error
-            self._log.error(f"{what}: {error.message}")
-            raise RpcError(UNKNOWN, f"OCI runtime {what} failed: {error.message}") from error
+            raise self._failed(what, error.message) from error
         except CancelledError:
-            self._log.warning(f"{what}: cancelled, for the time that containerd gave for it is over")
+            self._log.warning(f"{what}: cancelled")
             raise
+
+    def _failed(self, what: str, message: str) -> RpcError:
+        self._log.error(f"{what}: {message}")
+        return RpcError(UNKNOWN, f"OCI runtime {what} failed: {message}")

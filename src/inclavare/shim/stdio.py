@@ -9,6 +9,7 @@ which does not know the task before Create has answered, would not hear it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from inclavare.shim.loop import Loop, Task
 
 CHUNK = 1 << 16
+PIPE_SIZE = 1 << 18
 LOGGERS = ("binary://", "binary-v2://")
 
 
@@ -46,7 +48,7 @@ class Stdio:
             if stdout.startswith(LOGGERS) and self.logger is not None:
                 self._theirs[1], self._theirs[2] = self.logger.stdout, self.logger.stderr
             elif stdout.startswith("file://"):
-                self._theirs[1] = self._theirs[2] = _open_file(stdout.removeprefix("file://"))
+                self._theirs[1] = self._theirs[2] = open_file(stdout.removeprefix("file://"))
             else:
                 for number, path in ((1, stdout), (2, stderr)):
                     if path:
@@ -117,6 +119,7 @@ class Stdio:
             return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._keepers.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        _enlarge(fd)
         if owner != (0, 0):
             os.fchown(fd, *owner)
         return fd
@@ -143,6 +146,14 @@ class Stdio:
             self._close_input()
 
 
+def _enlarge(fd: int) -> None:
+    """Let writer and reader wait for each other less often; memory is taken only for what nobody has read yet."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except OSError:  # the user has too many as large as that
+        return
+
+
 async def until_ready(loop: Loop, fd: int, events: int) -> None:
     """Wait for a file; one that epoll(7) does not take is always ready."""
     try:
@@ -165,6 +176,7 @@ def _open_writer(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _open_file(path: str) -> int:
+def open_file(path: str) -> int:
+    """Open a file for output at its end, and make the directories that it lacks."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 
-from inclavare.linux.cgroups import path_of
+from inclavare.linux import cgroups
 from inclavare.linux.oom import OutOfMemory
-from inclavare.shim.console import Console
+from inclavare.shim import messages as m
+from inclavare.shim.console import Console, open_output
 from inclavare.shim.logger import Logger
 from inclavare.shim.loop import Future, Lock
-from inclavare.shim.messages import timestamp
 from inclavare.shim.stdio import LOGGERS, Stdio
+from inclavare.wire import protobuf
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Process:
         "exit_status",
         "exited",
         "exited_at",
+        "logger",
+        "output",
         "pid",
         "size",
         "spec",
@@ -72,21 +75,25 @@ class Process:
         self.exited = Future()
         self.stdio: Stdio | None = None
         self.console: Console | None = None
+        self.output: tuple[int, ...] = ()  # of a terminal that is not there yet
+        self.logger: Logger | None = None  # of a terminal
         self.stdin_closed = False
         self.size: tuple[int, int] | None = None
 
     async def open_stdio(self, loop: Loop, owner: tuple[int, int], container: str, namespace: str) -> None:
-        """Open what the process shall have; a terminal is made by the runtime. Raises HostError."""
+        """Open what the process shall have; of a terminal, which the runtime makes, the output. Raises HostError."""
+        logger = Logger(loop, self.stdout, container, namespace) if self.stdout.startswith(LOGGERS) else None
         if self.terminal:
-            return
-        stdio = Stdio(loop, self.stdin)
-        if self.stdout.startswith(LOGGERS):
-            stdio.logger = Logger(loop, self.stdout, container, namespace)
-        stdio.open(self.stdout, self.stderr, owner)
-        self.stdio = stdio
-        if stdio.logger is not None:
+            self.logger = logger
+            self.output = open_output(self.stdout, logger)
+        else:
+            stdio = Stdio(loop, self.stdin)
+            stdio.logger = logger
+            stdio.open(self.stdout, self.stderr, owner)
+            self.stdio = stdio
+        if logger is not None:
             try:
-                await stdio.logger.ready()
+                await logger.ready()
             except BaseException:
                 self.close_stdio()
                 raise
@@ -101,7 +108,7 @@ class Process:
         if self.stdio is not None:
             self.stdio.hand_over()
         if master >= 0:
-            self.console = Console(loop, master, self.stdout)
+            self.console, self.output = Console(loop, master, self.output), ()
             if self.size is not None:
                 self.console.resize(*self.size)
 
@@ -147,10 +154,16 @@ class Process:
         if self.console is not None:
             self.console.close()
             self.console = None
+        for fd in self.output:
+            os.close(fd)
+        self.output = ()
+        if self.logger is not None:
+            self.logger.close()
+            self.logger = None
 
     def end(self) -> dict[str, Any]:
         """Give what Wait and Delete answer."""
-        return {"exit_status": self.exit_status, "exited_at": timestamp(self.exited_at)}
+        return {"exit_status": self.exit_status, "exited_at": m.timestamp(self.exited_at)}
 
 
 class Container:
@@ -161,6 +174,7 @@ class Container:
         "_oom_group",
         "bundle",
         "cgroups",
+        "exec",
         "execs",
         "hooks",
         "id",
@@ -185,6 +199,7 @@ class Container:
         self.cgroups: dict[str, str] = {}
         self.own_pids = True
         self.hooks = False
+        self.exec: dict[str, Any] | None = None  # what execution.remember gave
         self.paused = False
         self._oom: OutOfMemory | None = None
         self._oom_group = ""
@@ -198,6 +213,37 @@ class Container:
         self.cgroups = values["cgroups"]
         self.own_pids = values["own_pids"]
         self.hooks = values["hooks"]
+        self.exec = values["exec"]
+
+    def describe(self, process: Process) -> dict[str, Any]:
+        """Give what State answers. Who is in a paused container is paused, whatever else it is."""
+        paused = self.paused and self.init.state == "running"
+        return {
+            "id": process.exec_id or self.id,
+            "bundle": self.bundle,
+            "pid": process.pid,
+            "status": m.PAUSED if paused else m.STATUS[process.state],
+            "stdin": process.stdin,
+            "stdout": process.stdout,
+            "stderr": process.stderr,
+            "terminal": process.terminal,
+            **process.end(),
+            "exec_id": process.exec_id,
+        }
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Give what Pids answers."""
+        names = {process.pid: process.exec_id for process in self.execs.values()}
+        found: list[dict[str, Any]] = []
+        # Nobody is left, but somebody will ask for the status: containerd, when it comes back, takes a shim that names
+        # no process for one that it has forgotten, and throws the status away with it.
+        for pid in cgroups.processes(self.cgroups) or [self.init.pid]:
+            info = None
+            if pid in names:
+                details = protobuf.encode(m.PROCESS_DETAILS, {"exec_id": names[pid]})
+                info = {"type_url": m.PROCESS_DETAILS_TYPE, "value": details}
+            found.append({"pid": pid, "info": info})
+        return found
 
     def is_alone(self) -> bool:
         """Tell whether no other process than the first is under way."""
@@ -206,7 +252,7 @@ class Container:
     def watch_memory(self, loop: Loop, publisher: Publisher) -> None:
         """Tell of it when it runs out of memory. Raises OSError."""
         self._oom = OutOfMemory(self.cgroups)
-        self._oom_group = path_of(self.cgroups, "memory") or ""
+        self._oom_group = cgroups.path_of(self.cgroups, "memory") or ""
         if self._oom.fd >= 0:
             loop.watch(self._oom.fd, self._oom.events, lambda _events: self.tell_memory(publisher))
 
@@ -265,7 +311,7 @@ class Ends:
             id=process.exec_id or container.id,
             pid=process.pid,
             exit_status=process.exit_status,
-            exited_at=timestamp(process.exited_at),
+            exited_at=m.timestamp(process.exited_at),
         )
         process.exited.set()
         if process is not container.init:

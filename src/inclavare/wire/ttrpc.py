@@ -100,8 +100,9 @@ def answer(stream: int, payload: bytes) -> bytes:
 
 
 def refusal(stream: int, code: int, message: str) -> bytes:
-    """Give the frame that says why a call failed."""
-    return _frame(stream, RESPONSE, encode(RESPONSE_SCHEMA, {"status": {"code": code, "message": message}}))
+    """Give the frame that says why a call failed. A name in it that is not UTF-8 is told as well as it can be."""
+    text = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # Go reads no other text
+    return _frame(stream, RESPONSE, encode(RESPONSE_SCHEMA, {"status": {"code": code, "message": text}}))
 
 
 def _frame(stream: int, kind: int, payload: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,25 @@ def emulated_settings() -> HostConfig:
     settings.cache_size = 0
     settings.build_timeout_s = 60
     return settings
+
+
+def make_occlum(directory: Path) -> Path:
+    """Make a tree like /opt/occlum, and beside it a folder `programs` with stand-ins for occlum and sgx_sign."""
+    source = Path(__file__).parents[3]
+    for name in ("occlum", "sgx_sign"):
+        path = directory / "programs" / name
+        path.parent.mkdir(exist_ok=True)
+        paths = [str(source / "src"), str(source)]
+        program = Path(__file__).with_name("tools_of_occlum.py")
+        path.write_text(
+            f"#!{sys.executable} -B\nimport sys\nsys.path[:0] = {paths!r}\nexec(open({str(program)!r}).read())"
+        )
+        path.chmod(0o755)
+    library = directory / "opt/build/lib"
+    library.mkdir(parents=True)
+    for name in ("libocclum-pal.so", "libocclum-libos.so"):
+        (library / name).write_text(name)
+    return directory / "opt"
 
 
 @dataclass

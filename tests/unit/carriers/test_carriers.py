@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from inclavare.carriers import choose
+from inclavare.carriers import choose, is_asked_for
 from inclavare.errors import EnclaveError, HostError, SpecError
 
 if TYPE_CHECKING:
@@ -36,6 +36,29 @@ def test_the_variable_wins_over_the_annotation_and_that_over_the_default(
     assert choose(configuration(env, annotations), default) == name
 
 
+def test_a_pods_annotation_is_for_its_containers_and_not_for_the_one_that_holds_its_namespaces() -> None:
+    sandbox = {"io.kubernetes.cri.container-type": "sandbox", "enclave.carrier": "skeleton"}
+    assert choose(configuration([], sandbox), "skeleton") == ""
+    assert choose(configuration(["RUNE_CARRIER=skeleton"], sandbox), "none") == "skeleton"
+
+
+@pytest.mark.parametrize(
+    ("env", "annotations", "is_asked"),
+    [
+        ([], {}, False),
+        (["RUNE_CARRIER=none"], {"enclave.carrier": "skeleton"}, False),
+        (["RUNE_CARRIER=skeleton"], {}, True),
+        ([], {"enclave.carrier": "skeleton"}, True),
+        (["RUNE_CARRIER=Occlum"], {}, True),  # so that it is refused
+        (["RUNE_CARRIER=graphene"], {}, True),
+    ],
+)
+def test_a_configuration_that_asks_for_no_carrier_is_known_without_the_administrators_file(
+    env: list[str], annotations: dict[str, str], *, is_asked: bool
+) -> None:
+    assert is_asked_for(configuration(env, annotations)) is is_asked
+
+
 def test_a_configuration_without_process_has_the_default_carrier() -> None:
     assert choose({}, "none") == "none"
 
@@ -43,7 +66,7 @@ def test_a_configuration_without_process_has_the_default_carrier() -> None:
 def test_an_unknown_carrier_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(EnclaveError, match="unexpected carrier kind: Occlum: unknown carrier") as caught:
         choose(configuration(["RUNE_CARRIER=Occlum"], {}), "none")
-    assert "none, empty, skeleton" in caught.value.hint
+    assert "none, empty, occlum, skeleton" in caught.value.hint
 
 
 def test_graphene_is_refused_by_name() -> None:

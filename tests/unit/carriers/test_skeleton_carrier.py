@@ -110,6 +110,28 @@ def test_a_working_directory_that_leads_to_the_host_does_not(asking: Bundle, tmp
     assert not list(outside.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("cwd", "destination"),
+    [
+        ("/run/rune", "/run"),
+        ("/run/rune", "/run/rune/"),
+        ("/var/run/rune", "/run"),
+        ("/data/a", "/data"),
+        ("/x", "/link"),
+    ],
+)
+def test_a_working_directory_that_a_mount_will_hide_is_refused(asking: Bundle, cwd: str, destination: str) -> None:
+    for name in ("run", "var", "x"):
+        (asking.rootfs / name).mkdir()
+    (asking.rootfs / "var/run").symlink_to("/run")
+    (asking.rootfs / "link").symlink_to("x")
+    asking.config["process"]["cwd"] = cwd
+    asking.config["mounts"] = [{"destination": "/proc"}, {"destination": destination}, {"destination": "/runx"}]
+    refuse(asking, f"process.cwd {cwd} is below {destination}, where the container has something else mounted")
+    asking.config["process"]["cwd"] = "/opt/rune"
+    asking.prepare()
+
+
 @pytest.mark.parametrize("kind", ["fifo", "file", "device", "loop"])
 def test_a_working_directory_of_another_kind_is_refused(asking: Bundle, kind: str) -> None:
     (asking.rootfs / "run").mkdir()

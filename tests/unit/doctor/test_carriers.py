@@ -37,7 +37,7 @@ def test_without_a_carrier_nothing_is_needed(host: HostTree) -> None:
 def test_what_the_default_carrier_needs_is_a_lack(host: HostTree) -> None:
     host.write(CONFIG, OCCLUM)
     found = carriers(host)
-    for subject in (PAL, LIBOS, "sgx_tool_sign", "signature"):
+    for subject in (PAL, LIBOS, "occlum", "sgx_tool_sign", "signature"):
         assert found[subject]["state"] == "lack", subject
         assert found[subject]["needed_for"] == ["enclaves"]
         assert found[subject]["advice"]
@@ -45,11 +45,14 @@ def test_what_the_default_carrier_needs_is_a_lack(host: HostTree) -> None:
     assert host.doctor("--platform", "emulated")[0] == 3
 
 
-def test_what_is_there_is_well(host: HostTree) -> None:
+@pytest.mark.parametrize("occlum", ["opt/occlum/build/bin/occlum", "usr/bin/occlum"])
+def test_what_is_there_is_well(host: HostTree, occlum: str) -> None:
     host.write(CONFIG, '[sgx]\nplatform = "emulated"\n[signature]\nthrow_away_key = true\n' + OCCLUM)
     for path in (HostConfig.occlum_pal, HostConfig.occlum_libos, HostConfig.sgx_tool_sign):
         host.write(path.lstrip("/"), "")
+    host.write(occlum, "")
     found = carriers(host)
+    assert found["occlum"]["found"] == f"/{occlum}"
     assert {entry["state"] for entry in found.values()} == {"ok", "note"}
     assert found["carrier"]["found"] == "occlum, unless a container asks for another"
     assert found["signature"]["found"] == "a key that is thrown away: for the software platform alone"
@@ -58,7 +61,7 @@ def test_what_is_there_is_well(host: HostTree) -> None:
 
 def test_images_that_are_signed_need_no_signer(host: HostTree) -> None:
     host.write(CONFIG, OCCLUM + "signature_method = 'client'\n")
-    assert not {"signature", "sgx_tool_sign"} & set(carriers(host))
+    assert not {"occlum", "signature", "sgx_tool_sign"} & set(carriers(host))
 
 
 def test_a_library_that_others_can_change_is_not_loaded(host: HostTree) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inclavare.enclave.hostconfig import INIT_TIMEOUT_S, HostConfig, read
+from inclavare.enclave.hostconfig import INIT_TIMEOUT_S, HostConfig, may_choose_carrier, read
 from inclavare.enclave.settings import KEYS
 from inclavare.errors import EnclaveError
 
@@ -87,6 +87,26 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "skeleton_pal": "/opt/skeleton.so",
         "skeleton_enclave": "/opt/encl.bin",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [
+        (None, False),
+        ('[sgx]\nplatform = "emulated"\n', False),
+        ('[enclave_runtime]\ncarrier = "skeleton"\n', True),
+        ('[enclave_runtime]\n"c\\u0061rrier" = "skeleton"\n', True),
+        ("# no carrier\n", True),  # it may, one has to look
+    ],
+)
+def test_whether_the_file_may_choose_a_carrier_is_known_without_reading_it_as_toml(
+    tmp_path: Path, text: str | None, *, may: bool
+) -> None:
+    path = tmp_path / "config.toml"
+    if text is not None:
+        assert (config_of(tmp_path, text).carrier != "none") <= may
+    assert may_choose_carrier(str(path)) is may
+    assert may_choose_carrier(str(tmp_path))  # a directory: read() refuses it
 
 
 def test_every_attribute_has_one_key() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inclavare.errors import SpecError
 from inclavare.oci.process import CAPABILITIES, RLIMITS
 from inclavare.oci.reader import UINT64_MAX, Members
 from inclavare.oci.spec import Mount, Spec, parse, parse_process, parse_resources
@@ -45,7 +46,13 @@ def test_everything_is_read(everything: Document) -> None:
 def test_the_process_is_read(everything: Document) -> None:
     process = parse(everything).process
     raw = everything["process"]
-    assert plain(process.user) == {"uid": 1000, "gid": 1001, "umask": 0o22, "additional_gids": [20, 44]}
+    assert plain(process.user) == {
+        "uid": 1000,
+        "gid": 1001,
+        "umask": 0o22,
+        "additional_gids": [20, 44],
+        "keeps_groups": False,
+    }
     assert plain(process.console_size) == {"height": 40, "width": 132}
     assert process.args == ["/bin/server", "--listen", ""]
     assert process.env == raw["env"]
@@ -196,7 +203,7 @@ def test_the_seccomp_object_is_read(everything: Document) -> None:
 
 def test_what_is_absent_is_none_or_empty(minimal: Document) -> None:
     spec = parse(minimal)
-    assert plain(spec.process.user) == {"uid": 0, "gid": 0, "umask": None, "additional_gids": []}
+    assert plain(spec.process.user) == {"uid": 0, "gid": 0, "umask": None, "additional_gids": [], "keeps_groups": False}
     assert (spec.process.capabilities, spec.process.console_size, spec.process.oom_score_adj) == (None, None, None)
     assert (spec.process.terminal, spec.process.no_new_privileges, spec.root.readonly) == (False, False, False)
     assert (spec.hostname, spec.domainname, spec.mounts, spec.annotations) == (None, None, [], {})
@@ -339,3 +346,40 @@ def test_tables_are_in_the_kernel_s_order() -> None:
     known = {name: getattr(resource, name) for name in RLIMITS if hasattr(resource, name)}
     assert len(known) > 10
     assert all(RLIMITS[number] == name for name, number in known.items())
+
+
+def mount_with(minimal: Document, *options: str, **more: object) -> Document:
+    mount = {"destination": "/v", "type": "bind", "source": "/tmp", "options": ["bind", *options], **more}
+    return minimal | {"mounts": [mount]}
+
+
+def test_an_option_of_a_mount_maps_ids(minimal: Document) -> None:
+    (mount,) = parse(mount_with(minimal, "ridmap=gids=0-7-1;uids=0-1-2#9-8-1")).mounts
+    assert mount.options == ["bind", "ridmap"]
+    assert [plain(entry) for entry in mount.uid_mappings] == [
+        {"container_id": 0, "host_id": 1, "size": 2},
+        {"container_id": 9, "host_id": 8, "size": 1},
+    ]
+    assert [plain(entry) for entry in mount.gid_mappings] == [{"container_id": 0, "host_id": 7, "size": 1}]
+
+
+@pytest.mark.parametrize(
+    ("option", "more", "complaint"),
+    [
+        ("idmap=", {}, "is not uids=RANGES"),
+        ("idmap=uids=0-1-1;uids=0-1-1", {}, "is not uids=RANGES"),
+        ("idmap=pids=0-1-1", {}, "is not uids=RANGES"),
+        ("idmap=uids=@0-1-1", {}, '"@0-1-1" in idmap is not a range of ids'),
+        ("idmap=uids=0-1", {}, '"0-1" in idmap is not a range of ids'),
+        ("idmap=uids=0-1-0", {}, "mounts[0].options[1].size"),
+        ("ridmap=uids=0-4294967294-9", {}, "mounts[0].options[1].size"),
+        ("idmap=uids=0-1-1", {"gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}, "exclude each other"),
+    ],
+)
+def test_a_mapping_in_an_option_that_is_none_is_refused(
+    minimal: Document, option: str, more: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(mount_with(minimal, option, **more))
+    assert complaint in str(caught.value)
+    assert str(caught.value).startswith("mounts[0].options[1]")

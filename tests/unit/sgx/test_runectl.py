@@ -137,8 +137,19 @@ def test_metadata_options_write_a_new_image(runectl: Runectl, image: bytes) -> N
     ("argv", "sentence"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["sign", "encl.bin", "encl.ss"], "one of --key, --tbs-out and --signature must be given"),
-        (["sign", "--key", "k", "--tbs-out", "t", "encl.bin"], "one of --key, --tbs-out and --signature must be given"),
+        (["sign", "encl.bin", "encl.ss"], "one of --key, --server, --tbs-out and --signature must be given"),
+        (
+            ["sign", "--key", "k", "--tbs-out", "t", "encl.bin"],
+            "one of --key, --server, --tbs-out and --signature must be given",
+        ),
+        (
+            ["sign", "--server", "u", "--tbs-out", "t", "encl.bin"],
+            "one of --key, --server, --tbs-out and --signature must",
+        ),
+        (
+            ["sign", "--key", "k", "--token-file", "t", "encl.bin", "ss"],
+            "--ca-file and --token-file belong to --server",
+        ),
         (["sign", "--signature", "s", "encl.bin", "encl.ss"], "--signature and --public-key belong together"),
         (["sign", "--key", "k", "encl.bin"], "the file SIGSTRUCT must be given"),
         (["sign", "--tbs-out", "t", "encl.bin", "encl.ss"], "the file SIGSTRUCT must be given"),
@@ -176,6 +187,7 @@ def test_a_command_line_that_makes_no_sense_is_refused(runectl: Runectl, argv: l
         (["sign", "--key", "key.pem", "-a", "4", "encl.bin", "encl.ss"], "Invalid option --attrs. The bitmap 0x6"),
         (["sign", "--key", "key.pem", "-x", "4", "encl.bin", "encl.ss"], "Invalid option --xfrm. The minimum bits"),
         (["sign", "--key", "key.pem", "-s", "1", "-o", "n", "encl.bin", "ss"], "Invalid enclave mmap size 1, set"),
+        (["sign", "--server", "http://signer", "encl.bin", "ss"], "http://signer: plain http is for this machine only"),
         (["keygen", "key.pem"], "Unable to create key.pem: File exists"),
     ],
 )

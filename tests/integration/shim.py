@@ -1,0 +1,150 @@
+"""Our shim as containerd starts it, in namespaces of its own, and a client that speaks to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from socket import AF_UNIX, socket
+from typing import Any
+
+from inclavare.shim import messages as m
+from inclavare.wire import protobuf, ttrpc
+
+# Where the shim runs: /etc and /run are its own, and end with it.
+PREPARE = """
+set -e
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/work" /etc
+mount -t tmpfs tmpfs /run
+exec "$@"
+"""
+
+
+class RefusedError(Exception):
+    """A call was answered with a status: its code and its words."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+class Shim:
+    """`containerd-shim-rune-v2 start`, and calls of the Task service that it serves then."""
+
+    def __init__(self, program: Path, directory: Path, settings: str) -> None:
+        self._program = program
+        self._directory = directory
+        self._place = tempfile.mkdtemp(prefix="shim-")  # a socket's path is short
+        for name in ("etc/inclavare-containers", "work"):
+            (directory / name).mkdir(parents=True)
+        config = directory / "etc/inclavare-containers/config.toml"
+        config.write_text(settings)
+        self.log = b""
+        self.pid = 0
+        self.environment = {"PATH": os.environ["PATH"]}
+        self._address = ""
+
+    def start(self, bundle: Path, container: str) -> None:
+        """Start the shim of a bundle, as containerd 2.3 does."""
+        os.mkfifo(bundle / "log")
+        log = os.open(bundle / "log", os.O_RDWR | os.O_CLOEXEC)
+        threading.Thread(target=self._read_log, args=(log,), daemon=True).start()
+        asked = {"instance_id": container, "namespace": "test", "socket_dir": self._place}
+        words = [str(self._program), "-namespace", "test", "-id", container, "-address", "/none", "start"]
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", PREPARE, str(self._directory), *words],
+            cwd=bundle,
+            input=protobuf.encode(m.BOOTSTRAP, asked),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            timeout=60,
+            check=True,
+        )
+        answer = protobuf.parse(m.BOOTSTRAPPED, done.stdout)
+        self._address = answer["address"].removeprefix("unix://")
+        self.pid = self.call("Connect", id=container)["shim_pid"]
+
+    def call(self, method: str, timeout_s: float = 60, **values: Any) -> dict[str, Any]:
+        """Carry out a call on a connection of its own. Raises RefusedError."""
+        asked, answered = m.METHODS[method]
+        with socket(AF_UNIX) as client:
+            client.settimeout(90)
+            client.connect(self._address)
+            payload = protobuf.encode(asked, values)
+            client.sendall(ttrpc.request(1, m.TASK_SERVICES[0], method, payload, int(timeout_s * 1e9), {}))
+            reader = ttrpc.Reader()
+            while data := client.recv(1 << 16):
+                for frame in reader.feed(data):
+                    assert frame.payload is not None
+                    response = protobuf.parse(ttrpc.RESPONSE_SCHEMA, frame.payload)
+                    if response["status"]:
+                        raise RefusedError(response["status"]["code"], response["status"]["message"])
+                    return protobuf.parse(answered, response["payload"])
+        raise RefusedError(-1, f"{method}: the shim closed the connection")
+
+    def in_background(self, method: str, **values: Any) -> Callable[[], RefusedError | dict[str, Any]]:
+        """Begin a call; the function that is returned waits for its answer or refusal."""
+        result: list[RefusedError | dict[str, Any]] = []
+
+        def work() -> None:
+            try:
+                result.append(self.call(method, **values))
+            except RefusedError as error:
+                result.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+
+        def answer() -> RefusedError | dict[str, Any]:
+            thread.join(90)
+            return result[0]
+
+        return answer
+
+    def mounts(self) -> list[str]:
+        """Return the mounts on our files that the shim sees."""
+        lines = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
+        return [line for line in lines if f"{self._directory}/bundle" in line]
+
+    def children(self) -> list[int]:
+        """Return what the shim has started, and what that has."""
+        found, parents = [], [self.pid]
+        while parents:
+            parent = parents.pop()
+            try:
+                words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            except OSError:  # it has ended
+                words = []
+            new = [int(word) for word in words]
+            found += new
+            parents += new
+        return found
+
+    def lives(self) -> bool:
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        except OSError:
+            return False
+
+    def end(self) -> None:
+        if self.pid and self.lives():
+            for pid in [self.pid, *self.children()]:
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self._place)
+
+    def _read_log(self, fd: int) -> None:
+        while True:
+            self.log += os.read(fd, 1 << 16)
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
