@@ -174,16 +174,17 @@ class Containerd:
     # --- what is there ---------------------------------------------------------------------------------------------
 
     def shims(self) -> list[int]:
-        """Return the pids of all shims of this daemon."""
-        found = []
+        """Return the pids of all shims of this daemon, without the children that carry out their operations."""
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes().split(b"\0")
+                parent = int((process / "stat").read_text().rpartition(") ")[2].split()[1])
             except OSError:  # it ended
                 continue
-            if b"containerd-shim-" in words[0] and os.fsencode(self.socket) in words:
-                found.append(int(process.name))
-        return found
+            if b"containerd-shim-" in words[0] and os.fsencode(self.socket) in words and b"delete" not in words:
+                found[int(process.name)] = parent
+        return [pid for pid, parent in found.items() if parent not in found]
 
     def tasks(self, namespace: str = "default") -> dict[str, tuple[int, str]]:
         """Return pid and status of each task, by its name."""
