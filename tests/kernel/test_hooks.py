@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -114,3 +115,24 @@ def test_a_hook_has_its_own_environment_or_that_of_rune(rune: Rune, bundle: Bund
     assert rune.run(bundle, env={**os.environ, "RUNE_TEST": "inherited"}).status == 0
     assert (bundle.path / "ours").read_text() == "inherited\n"
     assert (bundle.path / "own").read_text() == "b=c\n"
+
+
+def test_who_starts_a_container_that_is_being_made_waits_for_that(rune: Rune, bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"createRuntime": [hook("sleep 0.2", env=["PATH=/bin"])]}
+    bundle.shell("exit 0")
+    with subprocess.Popen(
+        rune.command("create", "--bundle", bundle.write(), "c"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as create:
+        while "does not exist" in (started := rune("start", "c")).error:
+            pass
+        assert started.status == 0, started.error
+        assert create.wait() == 0
+    assert rune("exec", "c", "/bin/true").error.startswith("rune: cannot exec in a stopped container")
+
+
+def test_a_hook_that_asks_for_its_container_is_not_kept(rune: Rune, bundle: Bundle) -> None:
+    words = " ".join(rune.command("state", "c"))
+    bundle.config["hooks"] = {"createRuntime": [hook(f"{words} >{bundle.path}/told")]}
+    bundle.shell("exit 0")
+    assert rune.run(bundle).status == 0
+    assert json.loads((bundle.path / "told").read_text())["status"] == "creating"

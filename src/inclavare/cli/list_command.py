@@ -34,7 +34,8 @@ def _documents(invocation: Invocation, names: list[str]) -> list[dict[str, objec
     documents = []
     for name in names:
         try:
-            documents.append(lifecycle.document(store.load(invocation.root, name)))
+            record = store.load(invocation.root, name)
+            documents.append(lifecycle.document(record, lifecycle.status(record)))
         except InclavareError as error:  # removed meanwhile, or damaged: the others are still of use
             invocation.log.warning(error.message)
     return documents

@@ -15,5 +15,6 @@ if TYPE_CHECKING:
 def run(invocation: Invocation) -> int:
     """Carry out the command."""
     record = store.load(invocation.root, invocation.arguments[0])
-    os.write(1, jsontext.dumps(lifecycle.document(record), "  ").encode())
+    document = lifecycle.document(record, lifecycle.settled_status(record))
+    os.write(1, jsontext.dumps(document, "  ").encode())
     return 0

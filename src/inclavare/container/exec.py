@@ -174,7 +174,7 @@ def require_running(record: Record, *, ignore_paused: bool = False) -> None:
 
     A process in a paused container waits with the others until it goes on: only with `ignore_paused`.
     """
-    now = lifecycle.status(record)
+    now = lifecycle.settled_status(record)
     if now in ("stopped", "creating"):
         raise StateError(f"cannot exec in a {now} container", "`rune state` tells what it does.")
     if now == "paused" and not ignore_paused:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SIGKILL = 9
 DEATH_TIMEOUT_MS = 10_000
 RECORD_TIMEOUT_S = 0.1  # between the directory and the first record in it
+CREATION_TIMEOUT_S = 0.5  # how long who asks for a container waits while it is being created
 THAW_AFTER_MS = 200  # who does not die by then may be frozen in a group that is not ours
 
 
@@ -46,9 +47,23 @@ def status(record: Record) -> str:
     return "paused" if cgroups.is_frozen(record.cgroups) else "running"
 
 
-def document(record: Record) -> dict[str, object]:
-    """Give the state document that `rune state` prints."""
+def settled_status(record: Record) -> str:
+    """Give the status; where a creation is under way, wait for its end, but not long.
+
+    Who starts `create` beside itself and asks until there is a container means one that can be started. Hooks of the
+    creation may ask, too, and shall not be kept: so it may still be `creating`.
+    """
     now = status(record)
+    deadline = time.monotonic() + CREATION_TIMEOUT_S
+    while now == "creating" and time.monotonic() < deadline:
+        time.sleep(0.002)
+        record.read_again()
+        now = status(record)
+    return now
+
+
+def document(record: Record, now: str) -> dict[str, object]:
+    """Give the state document that `rune state` prints. `now` is its status."""
     enclave: dict[str, object] | None = None
     if record.enclave is not None:
         enclave = {**_text_members(record.enclave), "platform": record.platform}
@@ -67,7 +82,7 @@ def document(record: Record) -> dict[str, object]:
 
 def start(record: Record, log: Log) -> None:
     """Let the program of a created container run, then run the poststart hooks."""
-    now = status(record)
+    now = settled_status(record)
     if now == "stopped":
         raise StateError("cannot start a container that has stopped", f"Remove it with `rune delete {record.id}`.")
     if now != "created":
