@@ -52,6 +52,23 @@ def remember(record: Record, document: Spec, configuration: Any) -> dict[str, An
     return {"configuration": jsontext.dumps(brief), "filter": filter_}
 
 
+class Known:
+    """What exec needs of a container, ready for use."""
+
+    __slots__ = ("document", "filter", "record")
+
+    def __init__(self, root: str, container_id: str, values: dict[str, Any]) -> None:
+        """Read what remember() gave. Raises InclavareError."""
+        self.record = store.load(root, container_id)
+        self.document = spec.parse(jsontext.loads(values["configuration"].encode()))
+        self.filter: Filter | None = None
+        if values["filter"] is not None:
+            code = filter_cache.find_filter(self.record)
+            if code is None:
+                raise HostError(f"the cache of filters has lost that of {container_id}")
+            self.filter = Filter(code, values["filter"]["flags"], values["filter"]["young"])
+
+
 async def execute(loop: Loop, log: ShimLog, container: Container, process: Process) -> Result | None:
     """Run another process in a container. None where a child has to do it.
 
@@ -60,23 +77,13 @@ async def execute(loop: Loop, log: ShimLog, container: Container, process: Proce
     if container.exec is None:
         return None
     try:
-        return await _execute(loop, log, container, container.exec, process)
+        return await _execute(loop, log, container.exec, process)
     except OSError as error:
         raise HostError(f"cannot execute in {container.id}: {error}") from error
 
 
-async def _execute(
-    loop: Loop, log: ShimLog, container: Container, known: dict[str, Any], process: Process
-) -> Result | None:
-    record = store.load(container.root, container.id)
-    execution.require_running(record)
-    chosen = None
-    if known["filter"] is not None:
-        code = filter_cache.find_filter(record)
-        if code is None:
-            return None
-        chosen = Filter(code, known["filter"]["flags"], known["filter"]["young"])
-    document = spec.parse(jsontext.loads(known["configuration"].encode()))
+async def _execute(loop: Loop, log: ShimLog, known: Known, process: Process) -> Result:
+    execution.require_running(known.record)
     parsed = spec.parse_process(jsontext.loads(process.spec, "the process"))
     parsed.terminal = process.terminal
     options = execution.Options()
@@ -86,8 +93,8 @@ async def _execute(
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         stdio = (null, null, null)
     try:
-        request = execution.make_request(record, document, parsed, stdio, chosen)
-        going = execution.Execution(record, request, options, log, stdio)
+        request = execution.make_request(known.record, known.document, parsed, stdio, known.filter)
+        going = execution.Execution(known.record, request, options, log, stdio)
     finally:
         if null >= 0:
             os.close(null)

@@ -309,6 +309,8 @@ class Loop:
             callback(*arguments)
         except (InclavareError, OSError) as error:  # one file's trouble is not the others'
             self._log.error(f"{callback!r}: {error}")
+        except Exception as error:  # noqa: BLE001  # nor is a fault of ours
+            self._log.error(describe(error))
 
     def _reap(self, _events: int) -> None:
         self._drain()

@@ -155,7 +155,7 @@ class TaskService:
                 what,
                 container.init.fds(),
             )
-            container.take(result.values)
+            container.take(self._loop, result.values)
             container.init.take_over(self._loop, result.values["pid"], result.master)
         except BaseException:
             self._loop.end_expectation()

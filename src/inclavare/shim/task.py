@@ -13,6 +13,7 @@ from inclavare.linux import cgroups
 from inclavare.linux.oom import OutOfMemory
 from inclavare.shim import messages as m
 from inclavare.shim.console import Console, open_output
+from inclavare.shim.execution import Known
 from inclavare.shim.logger import Logger
 from inclavare.shim.loop import Future, Lock
 from inclavare.shim.stdio import LOGGERS, Stdio
@@ -205,7 +206,7 @@ class Container:
         self.cgroups: dict[str, str] = {}
         self.own_pids = True
         self.hooks = False
-        self.exec: dict[str, Any] | None = None  # what execution.remember gave
+        self.exec: Known | None = None  # where exec needs no child
         self.paused = False
         self._oom: OutOfMemory | None = None
         self._oom_group = ""
@@ -214,12 +215,16 @@ class Container:
         """Give uid and gid that the options want for pipes."""
         return int(self.options.values["io_uid"]), int(self.options.values["io_gid"])
 
-    def take(self, values: dict[str, Any]) -> None:
+    def take(self, loop: Loop, values: dict[str, Any]) -> None:
         """Note what the runtime said of it."""
         self.cgroups = values["cgroups"]
         self.own_pids = values["own_pids"]
         self.hooks = values["hooks"]
-        self.exec = values["exec"]
+        if values["exec"] is not None:
+            loop.soon(lambda: self._recall(values["exec"]))  # the answer goes first
+
+    def _recall(self, values: dict[str, Any]) -> None:
+        self.exec = Known(self.root, self.id, values)
 
     def describe(self, process: Process) -> dict[str, Any]:
         """Give what State answers. Who is in a paused container is paused, whatever else it is."""
