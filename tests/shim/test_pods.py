@@ -211,3 +211,28 @@ def test_a_hundred_lives_leave_a_shim_as_it_was(rune_engine: Engine) -> None:
 def resident(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_failures_leave_a_shim_as_it_was(rune_engine: Engine) -> None:
+    keeper = rune_engine.run(rune_engine.bundle(SLEEP, "pod"))
+    broken = rune_engine.bundle(["no-such-program"], "pod")
+    broken.config["process"]["terminal"] = True
+    task = rune_engine.task(broken)
+    task.begin()
+
+    def fail(times: int) -> tuple[int, int]:
+        for number in range(times):
+            out = rune_engine.output()
+            with refused(UNKNOWN, "executable file not found"):
+                task.create(terminal=True, stdout=out.path)
+            out.end()
+            keeper.add("e", ["no-such-program"], None, terminal=number % 2 == 1, stdout=rune_engine.output().path)
+            with refused(UNKNOWN, "executable file not found"):
+                keeper.start("e")
+            keeper.rpc.call("Delete", id=keeper.id, exec_id="e")
+        eventually(lambda: not Path(f"/proc/{keeper.shim_pid}/task/{keeper.shim_pid}/children").read_text().split()[1:])
+        return len(os.listdir(f"/proc/{keeper.shim_pid}/fd")), resident(keeper.shim_pid)
+
+    before, after = fail(15), fail(45)
+    assert after[0] == before[0]
+    assert after[1] - before[1] < 1 << 20

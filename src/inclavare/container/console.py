@@ -29,7 +29,7 @@ class Console:
         if self._ours is None:
             raise ValueError("the engine's console socket is not ours to read")
         _, ancillary, _, _ = self._ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-        self._ours.close()
+        self.close()
         master = int.from_bytes(ancillary[0][2][:4], "little")
         if as_is:
             return master
@@ -38,6 +38,11 @@ class Console:
         terminal.set_now(master, terminal.without_line_ends(terminal.get(master)))
         terminal.copy_size(0, master)  # the program may look at once
         return master
+
+    def close(self) -> None:
+        """Receive nothing any more. `theirs` is its user's to close."""
+        if self._ours is not None:
+            self._ours.close()
 
 
 def _connect(path: str) -> int:

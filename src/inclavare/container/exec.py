@@ -227,6 +227,8 @@ class Execution:
         self._options = options
         self._log = log
         self.master = -1
+        self._console: Console | None = None
+        started = False
         opened: list[int] = []
         try:
             request.pidfd = os.pidfd_open(record.pid)
@@ -246,9 +248,12 @@ class Execution:
                 request.agent_request = _agent_request(request.process)
             request.preserve_fds = options.preserve_fds
             self.run = Run(plan_exec(request), [*opened, *options.preserve_fds], log, stdio)
+            started = True
         except ProcessLookupError:
             raise StateError("cannot exec in a stopped container") from None
         finally:
+            if self._console is not None and not started:
+                self._console.close()
             for fd in opened:
                 os.close(fd)
 
@@ -272,6 +277,15 @@ class Execution:
             pidfd.send(options.pidfd_socket, run.pid, "setns")
         if options.pid_file:
             write_pid_file(options.pid_file, run.pid)
+
+    def end(self) -> None:
+        """Give a detached process up: end it, and close what its terminal has of ours."""
+        self.run.end()
+        if self._console is not None:
+            self._console.close()
+        if self.master >= 0:
+            os.close(self.master)
+            self.master = -1
 
 
 def execute(record: Record, request: Request, options: Options, log: Log) -> Executed:

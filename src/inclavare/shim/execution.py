@@ -105,8 +105,6 @@ async def _execute(loop: Loop, log: ShimLog, known: Known, process: Process) -> 
         while not run.advance(going.answer, SYNC_READY):
             await loop.until(fd, IN)
     except BaseException:
-        run.end()
-        if going.master >= 0:
-            os.close(going.master)
+        going.end()
         raise
     return Result({"pid": run.pid}, going.master)
