@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.containerd_kit.bundle import process
 from tests.containerd_kit.containerd import Task, runc_options
 from tests.shim.conftest import SLEEP, Engine, eventually, wait_until_gone
 from tests.shim.test_life import UNKNOWN, refused
@@ -44,6 +47,32 @@ def test_both_may_go_one_way(engine: Engine) -> None:
     task.wait()
     task.delete()
     assert sorted(out.end().split()) == [b"error", b"out"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_client_that_begins_to_read_late_gets_all(engine: Engine, *, terminal: bool) -> None:
+    path = engine.directory / "late"
+    os.mkfifo(path)
+    task = engine.run()
+    spec = process(["echo", "here"]) | {"terminal": terminal}
+    task.add("e", [], spec, terminal=terminal, stdout=str(path), stderr="" if terminal else engine.output("error").path)
+
+    def read() -> bytes:
+        time.sleep(0.3)
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+            seen = b""
+            eventually(lambda: select.select([reader], [], [], 0)[0])
+            while data := os.read(reader.fileno(), 100):
+                seen += data
+                select.select([reader], [], [])
+            return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        task.start("e")
+        task.wait("e")
+        task.rpc.call("Delete", id=task.id, exec_id="e")
+        assert reading.result(20).split() == [b"here"]
 
 
 def test_nothing_is_lost_of_much(engine: Engine) -> None:

@@ -113,7 +113,7 @@ class Console:
             os.close(self._input)
 
 
-def open_output(stdout: str, logger: Logger | None) -> tuple[int, ...]:
+async def open_output(loop: Loop, stdout: str, logger: Logger | None) -> tuple[int, ...]:
     """Open what a terminal's output goes to: an end to write to, then what keeps that open. Raises HostError.
 
     Without any, the output goes nowhere.
@@ -125,7 +125,7 @@ def open_output(stdout: str, logger: Logger | None) -> tuple[int, ...]:
     try:
         if stdout.startswith("file://"):
             return (open_file(stdout.removeprefix("file://")),)
-        return open_fifo(stdout.removeprefix("fifo://")) if stdout else ()
+        return await open_fifo(loop, stdout.removeprefix("fifo://")) if stdout else ()
     except OSError as error:
         raise HostError(f"cannot open the terminal's output {error.filename}: {error.strerror}") from error
 

@@ -12,9 +12,10 @@ import errno
 import fcntl
 import os
 import stat
+import time
 
 from inclavare.errors import HostError
-from inclavare.shim.loop import IN, OUT
+from inclavare.shim.loop import IN, OUT, CancelledError
 
 TYPE_CHECKING = False  # typing costs 7 ms
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 PIPE_SIZE = 1 << 18
+READER_TIMEOUT_S = 10
+READER_POLL_S = 0.002
 LOGGERS = ("binary://", "binary-v2://")
 
 
@@ -42,7 +45,7 @@ class Stdio:
         self._feeding: Task | None = None
         self.logger: Logger | None = None
 
-    def open(self, stdout: str, stderr: str, owner: tuple[int, int]) -> None:
+    async def open(self, stdout: str, stderr: str, owner: tuple[int, int]) -> None:
         """Open all but a logging program. `owner`: uid and gid of pipes, 0 for as they are. Raises HostError."""
         try:
             if stdout.startswith(LOGGERS) and self.logger is not None:
@@ -52,7 +55,7 @@ class Stdio:
             else:
                 for number, path in ((1, stdout), (2, stderr)):
                     if path:
-                        self._theirs[number] = self._open_output(path.removeprefix("fifo://"), owner)
+                        self._theirs[number] = await self._open_output(path.removeprefix("fifo://"), owner)
             if self._stdin:
                 self._theirs[0], self._input = os.pipe2(os.O_CLOEXEC)
                 os.set_blocking(self._input, False)
@@ -62,6 +65,9 @@ class Stdio:
                 null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
                 for number in range(3):
                     self._theirs.setdefault(number, null)
+        except CancelledError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise HostError(f"cannot open the stdio {error.filename}: {error.strerror}") from error
@@ -110,15 +116,16 @@ class Stdio:
         if self.logger is not None:
             self.logger.close()
 
-    def _open_output(self, path: str, owner: tuple[int, int]) -> int:
+    async def _open_output(self, path: str, owner: tuple[int, int]) -> int:
         try:
             fifo = stat.S_ISFIFO(os.stat(path).st_mode)
         except FileNotFoundError:
             fifo = False
         if not fifo:
             return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._keepers.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        fd, keeper = await open_fifo(self._loop, path)
+        self._keepers.append(keeper)
+        os.set_blocking(fd, True)
         _enlarge(fd)
         if owner != (0, 0):
             os.fchown(fd, *owner)
@@ -162,13 +169,28 @@ async def until_ready(loop: Loop, fd: int, events: int) -> None:
         return
 
 
-def open_fifo(path: str) -> tuple[int, int]:
-    """Open a client's FIFO for its output: an end to write to, which does not block, and the end that keeps it open."""
-    keeper = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+async def open_fifo(loop: Loop, path: str) -> tuple[int, int]:
+    """Open a client's FIFO for its output: an end to write to, which does not block, and the end that keeps it open.
+
+    Not before the client reads, which may come to it later than a short process to its end: then the output would go
+    with the last end of the FIFO. A client that does not come is not waited for for ever. Raises OSError.
+    """
+    deadline = time.monotonic() + READER_TIMEOUT_S
+    while True:
+        try:
+            writer = _open_writer(path)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        if time.monotonic() > deadline:
+            keeper = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return _open_writer(path), keeper
+        await loop.sleep(READER_POLL_S)
     try:
-        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), keeper
+        return writer, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except BaseException:
-        os.close(keeper)
+        os.close(writer)
         raise
 
 

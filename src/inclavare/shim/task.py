@@ -86,11 +86,11 @@ class Process:
         logger = Logger(loop, self.stdout, container, namespace) if self.stdout.startswith(LOGGERS) else None
         if self.terminal:
             self.logger = logger
-            self.output = open_output(self.stdout, logger)
+            self.output = await open_output(loop, self.stdout, logger)
         else:
             stdio = Stdio(loop, self.stdin)
             stdio.logger = logger
-            stdio.open(self.stdout, self.stderr, owner)
+            await stdio.open(self.stdout, self.stderr, owner)
             self.stdio = stdio
         if logger is not None:
             try:
