@@ -44,7 +44,7 @@ SHIM = "containerd-shim-rune-v2"
 
 # What most commands use comes first, and so lies together: a page of memory that no command touches costs nothing.
 HOT = [f"inclavare.cli.{name}_command" for name in ("state", "kill", "start", "delete", "exec", "create", "run")]
-HOT += ["inclavare.container.supervise", "inclavare.linux.seccomp"]
+HOT += ["inclavare.container.supervise", "inclavare.linux.seccomp", "_blake2"]
 sys.meta_path.insert(0, Loader)
 for name in ("inclavare.cli.rune", *HOT, *_launcher.modules):
     if name != "begin":

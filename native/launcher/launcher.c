@@ -29,6 +29,8 @@
 
 static char library[PATH_MAX + 32]; /* the folder that holds the package `inclavare` */
 static PyObject *enter;             /* begin.py's function */
+static PyObject *launcher;          /* the module _launcher */
+static PyObject *environment;       /* the dictionary that module os reads */
 
 _Noreturn void fail(const char *what) {
     fprintf(stderr, "rune: %s\n", what);
@@ -164,7 +166,9 @@ static void import_all(const char *modules) {
     PyObject *all = need(PyMarshal_ReadObjectFromString(content, status.st_size));
     PyObject *begin = PyTuple_GetItem(need(PyDict_GetItemString(all, "begin")), 0);
     PyObject *code = need(PyMarshal_ReadObjectFromString(PyBytes_AsString(begin), PyBytes_Size(begin)));
-    PyModule_AddObject(need(PyImport_ImportModule("_launcher")), "modules", all);
+    launcher = need(PyImport_ImportModule("_launcher"));
+    environment = need(PyObject_GetAttrString(need(PyImport_ImportModule("posix")), "environ"));
+    PyModule_AddObject(launcher, "modules", all);
     PyObject *globals = need(Py_BuildValue("{sO}", "__builtins__", PyEval_GetBuiltins()));
     need(PyEval_EvalCode(code, globals, globals));
     enter = need(PyDict_GetItemString(globals, "enter"));
@@ -196,15 +200,14 @@ static void resume(void) {
 }
 
 static void set_environment(void) {
-    PyObject *names = need(PyObject_GetAttrString(need(PyImport_ImportModule("posix")), "environ"));
-    PyDict_Clear(names);
+    PyDict_Clear(environment);
     for (char **entry = environ; *entry; entry++) {
         const char *end = strchr(*entry, '=');
         if (!end)
             continue;
         PyObject *name = need(PyBytes_FromStringAndSize(*entry, end - *entry));
         PyObject *value = need(PyBytes_FromString(end + 1));
-        need(PyDict_SetDefault(names, name, value)); /* the first one counts, as for getenv */
+        need(PyDict_SetDefault(environment, name, value)); /* the first one counts, as for getenv */
     }
 }
 
@@ -213,7 +216,7 @@ static void set_arguments(int argc, char **argv) {
     for (int i = 0; i < argc; i++)
         PyList_SET_ITEM(list, i, need(PyUnicode_DecodeUTF8(argv[i], (Py_ssize_t)strlen(argv[i]), "surrogateescape")));
     PySys_SetObject("argv", list);
-    PyModule_AddObject(need(PyImport_ImportModule("_launcher")), "library", need(PyUnicode_DecodeFSDefault(library)));
+    PyModule_AddObject(launcher, "library", need(PyUnicode_DecodeFSDefault(library)));
 }
 
 int main(int argc, char **argv) {

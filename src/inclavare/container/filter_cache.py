@@ -12,11 +12,11 @@ import stat
 
 from inclavare import __version__, installed
 from inclavare.container.process_plan import Filter
-from inclavare.linux.digest import sha256
+from inclavare.linux.digest import blake2b
 
 DIRECTORY = ".bpf"
 FILES_MAX = 64
-MAGIC = b"RBPF"
+MAGIC = b"RBP2"
 DIGEST_SIZE = 32
 
 TYPE_CHECKING = False  # typing costs 7 ms
@@ -35,7 +35,7 @@ def filter_key(profile: bytes, compiler: str) -> str:
     """
     status = os.stat(compiler)
     made_by = f"{__version__} {status.st_mtime_ns} {status.st_size} "
-    return sha256(made_by.encode() + profile).hex()
+    return blake2b(made_by.encode() + profile).hex()
 
 
 def cached_filter(root: str, key: str, compile_it: Callable[[], bytes]) -> bytes:
@@ -105,7 +105,7 @@ def _read(directory: str, path: str) -> bytes | None:
         return None
     head = len(MAGIC) + DIGEST_SIZE
     code = content[head:]
-    if content[:head] != MAGIC + sha256(code) or not code or len(code) % 8:
+    if content[:head] != MAGIC + blake2b(code) or not code or len(code) % 8:
         return None
     return code
 
@@ -121,7 +121,7 @@ def _write(directory: str, path: str, code: bytes) -> None:
     temporary = f"{path}.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, MAGIC + sha256(code) + code)
+        os.write(fd, MAGIC + blake2b(code) + code)
     finally:
         os.close(fd)
     os.rename(temporary, path)

@@ -129,17 +129,18 @@ def compile_filter(profile: Seccomp) -> bytes:
 
 
 def identity(profile: Seccomp) -> bytes:
-    """Give bytes that are equal for profiles with the same filter."""
+    """Give bytes that are equal only for profiles with the same filter. No name is empty or has a NUL (oci.reader)."""
+    names = "\0\0".join(["\0".join(rule.names) for rule in profile.syscalls])
     rules = [
         (
-            rule.names,
             rule.action,
             rule.errno_ret,
             [(condition.index, condition.op, condition.value, condition.value_two) for condition in rule.args],
         )
         for rule in profile.syscalls
     ]
-    return repr((profile.default_action, profile.default_errno_ret, profile.architectures, rules)).encode()
+    what = (profile.default_action, profile.default_errno_ret, profile.architectures, rules)
+    return f"{what}\0\0{names}".encode()
 
 
 def filter_flags(profile: Seccomp) -> int:

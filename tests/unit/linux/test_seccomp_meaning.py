@@ -268,6 +268,10 @@ def test_equal_identities_are_of_equal_filters_only() -> None:
     one, other = parse(deny(rule("read"))), parse(deny(rule("read", "SCMP_ACT_ALLOW", (0, "EQ", 0, 0))))
     assert identity(one) == identity(parse(deny(rule("read"))))
     assert identity(one) != identity(other)
+    assert (
+        len({identity(parse(deny(*map(rule, names)))) for names in (["read write"], ["read", "write"], ["readwrite"])})
+        == 3
+    )
 
 
 def test_numbers_have_names() -> None:
