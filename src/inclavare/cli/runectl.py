@@ -1,7 +1,8 @@
 """The command `runectl`: measures, signs and inspects SGX enclaves on any machine, and gets tokens and quotes for them.
 
 One module a command, `runectl_NAME`, with `add_parser` and `run`. Errors are one line on stderr, then a hint: exit code
-1, or 2 when the command line cannot be understood. `verify-quote` has further exit codes for its verdicts.
+1, or 2 when the command line cannot be understood; with --json there is an object with `error` on stdout, too.
+`verify-quote` has further exit codes for its verdicts.
 """
 
 from __future__ import annotations
@@ -44,21 +45,34 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name; None: that of the process); return the exit code."""
+    json = False
     try:
         words = sys.argv[1:] if argv is None else argv
         # Loading all commands takes longer than most of them: a command line that names one gets only that.
         named = next((word for word in words if word != "--verbose"), "")
         arguments = parser([named] if named in COMMANDS else []).parse_args(words)
+        json = getattr(arguments, "json", False)
         run = arguments.run
         code: int = run(arguments)
     except SystemExit as exit_:  # --help and --version have printed
         code = exit_.code if isinstance(exit_.code, int) else 0
     except InclavareError as error:
-        print(f"runectl: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+        _tell(error, json=json)
         code = 2 if isinstance(error, UsageError) else 1
     return code
+
+
+def _tell(error: InclavareError, *, json: bool) -> None:
+    """Print an error for people, and for programs that want JSON."""
+    if json:
+        from inclavare.cli.runectl_files import print_json  # noqa: PLC0415
+
+        meaning = getattr(error, "meaning", None)  # of AesmError, which few commands load
+        code = {} if meaning is None else meaning._asdict()
+        print_json({"error": {"message": error.message, "hint": error.hint, **code}})
+    print(f"runectl: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
 
 
 def parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:

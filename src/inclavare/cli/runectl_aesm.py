@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from inclavare.cli.runectl_files import print_json
+from inclavare.cli.runectl_times import seconds
 from inclavare.errors import HostError, UsageError
 from inclavare.sgx.arch import Record
 
@@ -36,18 +35,6 @@ def aesm_client(arguments: argparse.Namespace) -> AesmClient:
     from inclavare.aesm.client import AesmClient  # noqa: PLC0415
 
     return AesmClient(arguments.socket, arguments.timeout)
-
-
-def ask_aesm(arguments: argparse.Namespace, ask: Callable[[AesmClient], bytes]) -> bytes:
-    """Return what `ask` gets from the daemon; with --json, print an error code of the daemon before it is raised."""
-    from inclavare.aesm.errors import AesmError  # noqa: PLC0415  # as above
-
-    try:
-        return ask(aesm_client(arguments))
-    except AesmError as error:
-        if arguments.json:
-            print_json({"error": error.meaning._asdict()})
-        raise
 
 
 def quote_type(text: str) -> QuoteType:
@@ -88,11 +75,3 @@ def plain(record: Record) -> dict[str, object]:
         for name, value in values.items()
         if not name.startswith("reserved")
     }
-
-
-def seconds(text: str) -> float:
-    """Return the seconds, up to a day, that `text` writes. Raises ValueError, which argparse reports."""
-    number = float(text)
-    if not 0 < number <= 86400:
-        raise ValueError(text)
-    return number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 
 from inclavare.errors import HostError
@@ -24,6 +23,8 @@ def write_file(path: str, data: bytes, mode: int = 0o644) -> None:
 
     Raises HostError.
     """
+    import tempfile  # noqa: PLC0415  # 3 ms, for those who write
+
     directory = os.path.dirname(path) or "."
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=".runectl-", dir=directory)

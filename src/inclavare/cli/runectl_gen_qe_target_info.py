@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from inclavare.cli.runectl_aesm import add_aesm_options, ask_aesm, plain, quote_type
+from inclavare.cli.runectl_aesm import add_aesm_options, aesm_client, plain, quote_type
 from inclavare.cli.runectl_dump import target_info_lines
 from inclavare.cli.runectl_files import print_json, write_file
 from inclavare.sgx.arch import TargetInfo
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from inclavare.aesm.quoting import qe_target_info  # noqa: PLC0415  # see runectl_aesm
 
     kind = quote_type(arguments.quote_type)
-    raw = ask_aesm(arguments, lambda client: qe_target_info(client, kind))
+    raw = qe_target_info(aesm_client(arguments), kind)
     target = TargetInfo.from_bytes(raw)
     if arguments.verbose and not arguments.json:
         print(*target_info_lines(target), sep="\n")

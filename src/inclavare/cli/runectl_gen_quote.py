@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from inclavare.cli.runectl_aesm import add_aesm_options, ask_aesm, quote_type, read_structure
+from inclavare.cli.runectl_aesm import add_aesm_options, aesm_client, quote_type, read_structure
 from inclavare.cli.runectl_dump import quote_lines, report_lines
 from inclavare.cli.runectl_files import print_json, write_file
 from inclavare.errors import UsageError
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(*report_lines(Report.from_bytes(report)), sep="\n")
     from inclavare.aesm.quoting import quote  # noqa: PLC0415  # see runectl_aesm
 
-    raw = ask_aesm(arguments, lambda client: quote(client, kind, report, spid))
+    raw = quote(aesm_client(arguments), kind, report, spid)
     if dump:
         print(*quote_lines(raw), sep="\n")
     write_file(arguments.quote, raw, 0o664)

@@ -6,7 +6,7 @@ import argparse
 import os
 import stat
 
-from inclavare.cli.runectl_aesm import add_aesm_options, ask_aesm, plain, read_structure
+from inclavare.cli.runectl_aesm import add_aesm_options, aesm_client, plain, read_structure
 from inclavare.cli.runectl_dump import sigstruct_lines, token_lines
 from inclavare.cli.runectl_files import print_json, write_file
 from inclavare.sgx.arch import EinitToken, Sigstruct
@@ -39,9 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(*sigstruct_lines(sigstruct), sep="\n")
     from inclavare.aesm.quoting import launch_token  # noqa: PLC0415  # see runectl_aesm
 
-    raw = ask_aesm(
-        arguments, lambda client: launch_token(client, sigstruct.enclavehash, sigstruct.modulus, data[_ATTRIBUTES])
-    )
+    raw = launch_token(aesm_client(arguments), sigstruct.enclavehash, sigstruct.modulus, data[_ATTRIBUTES])
     token = EinitToken.from_bytes(raw)
     if dump:
         print(*token_lines(token), sep="\n")

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from inclavare.cli.runectl_files import read_file, write_file
+from inclavare.cli.runectl_files import print_json, read_file, write_file
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,6 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--pccs", metavar="URL", required=True, help="such as https://localhost:8081")
     parser.add_argument("-o", "--output", metavar="FILE", help="write it to FILE instead of standard output")
     add_cache_options(parser)
+    parser.add_argument("--json", action="store_true", help="as it is anyway; with --output, print the file's name")
     parser.set_defaults(run=run)
 
 
@@ -51,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     document = collateral(arguments, read_file(arguments.quote)) + b"\n"
     if arguments.output:
         write_file(arguments.output, document)
+        if arguments.json:
+            print_json({"collateral": arguments.output})
     else:
         sys.stdout.write(document.decode())
     return 0

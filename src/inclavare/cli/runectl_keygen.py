@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 
 from inclavare.cli.runectl_files import create_secret_file, print_json
-from inclavare.sgx.arch import SGX_MODULUS_SIZE
-from inclavare.sgx.sign import generate_key, load_private_key
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,10 +23,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the key and print its MRSIGNER."""
+    # The library loads cryptography; --help does without.
+    from inclavare.sgx.arch import SGX_MODULUS_SIZE  # noqa: PLC0415
+    from inclavare.sgx.measure import mrsigner  # noqa: PLC0415
+    from inclavare.sgx.sign import generate_key, load_private_key  # noqa: PLC0415
+
     pem = generate_key()
     create_secret_file(arguments.key, pem)
     modulus = load_private_key(pem).public_key().public_numbers().n
-    signer = hashlib.sha256(modulus.to_bytes(SGX_MODULUS_SIZE, "little")).hexdigest()
+    signer = mrsigner(modulus.to_bytes(SGX_MODULUS_SIZE, "little")).hex()
     if arguments.json:
         print_json({"key": arguments.key, "mrsigner": signer})
     else:

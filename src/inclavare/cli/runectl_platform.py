@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add(actions, _init, "init", "make the seed if there is none, certificates and collateral")
     _add(actions, _show, "show", "say what the platform is, and how long its collateral is valid")
-    export = _add(actions, _export_root, "export-root", "give the root certificate, for who is to trust quotes", False)
+    export = _add(actions, _export_root, "export-root", "give the root certificate, for who is to trust quotes")
     export.add_argument("-o", "--output", metavar="FILE", help="write it to FILE instead of standard output")
     rotate = _add(actions, _rotate, "rotate", "renew certificates and collateral; the root stays")
     rotate.add_argument(
@@ -57,12 +57,10 @@ def _add(
     run: Callable[[argparse.Namespace], int],
     name: str,
     text: str,
-    json_too: bool = True,  # noqa: FBT001, FBT002
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     parser.add_argument("--platform", metavar="DIR", default=PLATFORM, help=f"where it is (default {PLATFORM})")
-    if json_too:
-        parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.set_defaults(run=run)
     return parser
 
@@ -157,7 +155,9 @@ def _export_root(arguments: argparse.Namespace) -> int:
     root = read_file(f"{arguments.platform}/root.pem")
     if arguments.output:
         write_file(arguments.output, root)
-    else:
+    if arguments.json:
+        print_json({"simulated": True, "root": root.decode("ascii", "replace"), "file": arguments.output})
+    elif not arguments.output:
         sys.stdout.write(root.decode("ascii", "replace"))
     print(_NOTICE, file=sys.stderr)
     return 0

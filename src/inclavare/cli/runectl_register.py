@@ -8,7 +8,7 @@ import stat
 import sys
 import tomllib
 
-from inclavare.cli.runectl_files import write_file
+from inclavare.cli.runectl_files import print_json, write_file
 from inclavare.errors import HostError
 
 PATHS = {"containerd": "/etc/containerd/config.toml", "docker": "/etc/docker/daemon.json"}
@@ -29,6 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--root", metavar="DIR", default="/", help="change the host whose files are below DIR")
     parser.add_argument("--shim", metavar="FILE", help="the shim on that host (default: the one beside this runectl)")
     parser.add_argument("--dry-run", action="store_true", help="print the file as it would be, and change nothing")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.set_defaults(run=run)
 
 
@@ -49,10 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         changed = registration.unregister_docker(text, path)
     else:
         changed = registration.register_docker(text, path, shim)
-    if arguments.dry_run:
+    if changed != text and not arguments.dry_run:
+        _write(path, changed, mode)
+    if arguments.json:
+        values = {"engine": arguments.engine, "config": path, "changed": changed != text}
+        print_json({**values, "content": changed} if arguments.dry_run else values)
+    elif arguments.dry_run:
         sys.stdout.write(changed)
     elif changed != text:
-        _write(path, changed, mode)
         verb = "without" if arguments.undo else "with"
         print(f"{path}: {verb} runtime {registration.RUNTIME}; restart {arguments.engine}")
     else:

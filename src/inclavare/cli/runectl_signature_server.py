@@ -10,8 +10,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from inclavare.cli.runectl_aesm import seconds
 from inclavare.cli.runectl_notify import notify
+from inclavare.cli.runectl_times import seconds
 from inclavare.errors import UsageError
 from inclavare.log import LEVELS, Log
 

@@ -18,3 +18,11 @@ def unix_time(option: str, text: str) -> int:
     except (ValueError, OverflowError):
         pass
     raise UsageError(f"{option}: expected unix seconds or RFC 3339, as in 2025-06-19T10:56:11Z, found {text}")
+
+
+def seconds(text: str) -> float:
+    """Return the seconds, up to a day, that `text` writes. Raises ValueError, which argparse reports."""
+    number = float(text)
+    if not 0 < number <= 86400:
+        raise ValueError(text)
+    return number

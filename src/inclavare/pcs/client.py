@@ -88,6 +88,7 @@ class Pccs:
             raise HostError(f"{url}: the PCCS answers {error.code} {error.reason}") from error
         except (URLError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
+            reason = getattr(reason, "strerror", None) or reason
             raise HostError(f"cannot ask the PCCS for {url}: {reason}", "Does it run? runectl pccs is one.") from error
         if len(body) > BODY_MAX:
             raise AttestationError(url, f"expected at most {BODY_MAX} bytes, found more")

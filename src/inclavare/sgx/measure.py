@@ -13,7 +13,7 @@ from inclavare.sgx.layout import BuildStep, Ecreate, Unmeasured, read_flat
 from inclavare.sgx.pagestream import page_records, possible
 from inclavare.sgx.sgxs import is_sgxs, read_sgxs, record
 
-_RUN = 1 << 20  # bytes of an image that are turned into records at once
+_RUN = 1 << 19  # bytes of an image that are turned into records at once: caches hold these
 
 
 def mrenclave(steps: Iterable[BuildStep]) -> bytes:

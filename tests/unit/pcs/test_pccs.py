@@ -145,6 +145,10 @@ def test_a_quote_is_verified_with_what_the_client_gets(
     assert main(["get-collateral", *words]) == 0
     got = json.loads(capsys.readouterr().out)
     assert got == json.loads((platform / "collateral.json").read_text())
+    output = platform / "got.json"
+    assert main(["get-collateral", *words, "--output", str(output), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"collateral": str(output)}
+    assert json.loads(output.read_text()) == got
 
 
 def test_it_serves_slow_and_malformed_clients_beside_others(server: str, platform: Path) -> None:

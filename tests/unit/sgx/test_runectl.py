@@ -296,17 +296,30 @@ def test_the_list_of_commands_says_what_each_says_itself() -> None:
     assert listed(parser()) == listed(parser([])) == COMMANDS
 
 
-def test_a_command_that_only_measures_loads_no_other() -> None:
-    program = (
-        "import sys; from inclavare.cli.runectl import COMMANDS, main; main(['measure', '--help']); print(*sys.modules)"
-    )
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_begins_without_what_others_and_its_own_work_need(command: str) -> None:
+    program = "import sys; from inclavare.cli.runectl import main; main([sys.argv[1], '--help']); print(*sys.modules)"
     source = str(Path(inclavare.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", program], env={"PYTHONPATH": source}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, command],
+        env={"PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    loaded = done.stdout.splitlines()[-1].split()
-    assert "inclavare.cli.runectl_measure" in loaded
-    assert not {"cryptography", "asyncio", "inclavare.aesm", "inclavare.cli.runectl_sign"} & set(loaded)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert f"inclavare.cli.runectl_{command.replace('-', '_')}" in loaded
+    assert not {"cryptography", "asyncio", "ssl", "tempfile", "inclavare.aesm", "inclavare.pcs"} & loaded
+    if command != "sign":
+        assert "inclavare.cli.runectl_sign" not in loaded
+
+
+def test_what_fails_is_told_to_programs_too(runectl: Runectl) -> None:
+    code, out, err = runectl("gen-qe-target-info", "--socket", "absent", "--json")
+    error = json.loads(out)["error"]
+    assert code == 1
+    assert "cannot connect to absent" in error["message"]
+    assert err.splitlines() == [f"runectl: {error['message']}", f"hint: {error['hint']}"]
 
 
 def test_help_lists_all_commands(runectl: Runectl) -> None:

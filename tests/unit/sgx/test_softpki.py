@@ -173,6 +173,7 @@ def test_the_root_is_given_away(runectl: Runectl, tmp_path: Path) -> None:
     assert error.startswith("SIMULATED")
     assert runectl("export-root", "-o", str(tmp_path / "root"))[:2] == (0, "")
     assert (tmp_path / "root").read_text() == out
+    assert json.loads(runectl("export-root", "--json")[1]) == {"simulated": True, "root": out, "file": None}
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "x", "3651"])
