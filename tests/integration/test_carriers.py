@@ -338,7 +338,7 @@ def test_a_task_of_containerds_is_prepared(docker: Docker, rune_program: Path, b
         words += [str(busybox_bundle.rootfs), f"carried-{os.getpid()}", "skeleton"]
         done = subprocess.run([*place, *words], capture_output=True, text=True, timeout=60, check=False)
     finally:
-        subprocess.run([*place, "rm", f"{folder}/config.toml"], check=True)
+        subprocess.run([*place, "rm", "-r", folder], check=True)
     assert done.returncode == 0, done.stderr
     assert GREETING in done.stdout
     assert SUCCESS in done.stdout + done.stderr

@@ -127,7 +127,7 @@ def test_what_cannot_be_is_said_to_dockers_user(
 
 def test_the_hosts_administrator_can_allow_emulation(docker: Docker, image: str, options: list[str]) -> None:
     folder = "/etc/inclavare-containers"  # the engine's own /etc
-    docker.on_host(f"mkdir {folder}; printf '[sgx]\nplatform = \"emulated\"\n' >{folder}/config.toml")
+    docker.on_host(f"mkdir -p {folder}; printf '[sgx]\nplatform = \"emulated\"\n' >{folder}/config.toml")
     try:
         done = docker("run", "--rm", *options, "--runtime=rune", image)
     finally:
