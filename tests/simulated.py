@@ -178,6 +178,7 @@ def _quote(recipe: Recipe, chain: list[str]) -> bytes:
     qe_report = replace(recipe.qe_report, reportdata=recipe.qe_reportdata(digest.ljust(64, b"\0")))
     data = {
         1: bytes(36),
+        2: bytes(276),
         3: bytes(404),
         4: chain[0].encode(),
     }.get(recipe.certification, recipe.chain(chain).encode())

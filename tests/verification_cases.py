@@ -226,6 +226,9 @@ CASES = {
     "certification data 1": Case(
         Recipe(certification=1), (CANNOT_TELL, "PCK certificate chain"), "Unsupported DCAP PCK cert format: 1", ""
     ),
+    "certification data 2": Case(
+        Recipe(certification=2), (CANNOT_TELL, "PCK certificate chain"), "Unsupported DCAP PCK cert format: 2", ""
+    ),
     "certification data 3": Case(
         Recipe(certification=3), (CANNOT_TELL, "PCK certificate chain"), "Unsupported DCAP PCK cert format: 3", ""
     ),

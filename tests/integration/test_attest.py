@@ -86,15 +86,18 @@ class Place:
 def place(checkout: Path, rune_program: Path, tmp_path: Path) -> Iterator[Place]:
     rune = Rune(rune_program, tmp_path, "--sgx-platform", "emulated")
     place = Place(checkout, rune, tmp_path)
-    deadline = time.monotonic() + 20
-    while not place.socket.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    place.create()
-    yield place
-    place.daemon.terminate()
-    assert place.daemon.wait(20) == 0
-    rune.clean()
+    try:
+        deadline = time.monotonic() + 20
+        while not place.socket.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        place.create()
+        yield place
+    finally:
+        place.daemon.terminate()
+        code = place.daemon.wait(20)
+        rune.clean()
+    assert code == 0
     assert not rune.leftovers()
 
 

@@ -133,8 +133,8 @@ _TABLE = (
         30,
         "AESM_SERVICE_UNAVAILABLE",
         "the daemon does not offer this service here",
-        "EPID: Intel has retired it, use --quote-type ecdsa. ECDSA: install libsgx-aesm-quote-ex-plugin. Launch token:"
-        " not needed where the driver has flexible launch control.",
+        "For EPID: Intel has retired EPID, use --quote-type ecdsa. For ECDSA: install libsgx-aesm-quote-ex-plugin."
+        " Launch tokens are not needed where the driver has flexible launch control.",
     ),
     AesmCode(31, "AESM_UNRECOGNIZED_PLATFORM", "the service does not know this platform", _REGISTER),
     AesmCode(32, "AESM_ECDSA_ID_MISMATCH", "the platform's identity has changed since its key was made", _AGAIN),

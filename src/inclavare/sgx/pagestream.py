@@ -1,4 +1,4 @@
-"""The records of whole pages, many at once: what `sgxs.record` writes step by step, in a thirtieth of the time.
+"""The records of whole pages, many at once: what `sgxs.record` writes step by step, in a quarter of the time.
 
 A page that is measured throughout is one EADD record and sixteen EEXTEND records with their data. But for the offsets
 they are the same for every page, so the data are joined by records that lack them, and each of a page's seventeen

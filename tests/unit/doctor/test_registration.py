@@ -240,7 +240,17 @@ def test_the_command_keeps_link_and_mode(tmp_path: Path) -> None:
 def test_a_dry_run_prints_and_changes_nothing(tmp_path: Path) -> None:
     done = runectl("containerd", "--root", tmp_path, "--shim", SHIM, "--dry-run")
     assert done.stdout == register_containerd("", "f", SHIM)
+    told = json.loads(runectl("containerd", "--root", tmp_path, "--shim", SHIM, "--dry-run", "--json").stdout)
+    assert (told["changed"], told["content"]) == (True, done.stdout)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_changed_is_told_to_programs(tmp_path: Path) -> None:
+    file = str(tmp_path / "etc/docker/daemon.json")
+    for changed in (True, False):
+        told = json.loads(runectl("docker", "--root", tmp_path, "--json").stdout)
+        assert told == {"engine": "docker", "config": file, "changed": changed}
+    assert "rune" in json.loads(Path(file).read_text())["runtimes"]
 
 
 def test_a_file_that_containerd_would_prefer_is_named(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_values_that_are_parsed_already_give_the_same_verdict(made: Made) -> Non
     assert parsed == judge(made)
 
 
-@pytest.mark.parametrize("kind", [1, 3])
+@pytest.mark.parametrize("kind", [1, 2, 3])
 def test_a_quote_that_only_names_its_platform_needs_a_pck_certificate_beside_it(kind: int) -> None:
     material = simulated.make(Recipe(certification=kind))
     collateral = material.collateral | {"pck_certificate_chain": material.pck + material.ca + material.root.decode()}
