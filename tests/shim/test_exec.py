@@ -52,6 +52,55 @@ def test_an_exec_has_its_own_surroundings(engine: Engine) -> None:
     assert out.end() == b"1000\n/tmp\nvalue\n"
 
 
+CONFINEMENT = (
+    "grep -E '^(Groups|NoNewPrivs|Seccomp|Cap...):' /proc/self/status; cd /proc/self;"
+    " for kind in mnt net uts pid ipc; do readlink ns/$kind; done; cat cgroup; mkdir /tmp/$$ 2>/dev/null; echo $?"
+)
+NO_MKDIR = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "architectures": ["SCMP_ARCH_X86_64"],
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+}
+
+
+@pytest.mark.parametrize("size", [0, 20_000], ids=["by the shim itself", "by a child"])
+def test_an_exec_is_confined_as_its_container(engine: Engine, size: int) -> None:
+    """The same program says the same as the container's first process and as another, which names no capabilities."""
+    out = [engine.output() for _ in range(2)]
+    bundle = engine.bundle(["sh", "-c", f"{CONFINEMENT}; exec sleep 1000"])
+    bundle.config["linux"]["seccomp"] = NO_MKDIR
+    bundle.config["annotations"] = {"long": "x" * size}
+    bundle.config["process"]["user"]["additionalGids"] = [1234]
+    task = engine.run(bundle, **engine.both(out[0]))
+    spec = process(["sh", "-c", CONFINEMENT])
+    spec["user"] = bundle.config["process"]["user"]
+    del spec["capabilities"]
+    task.add("e", [], spec, **engine.both(out[1]))
+    task.start("e")
+    assert task.wait("e") == 0
+    task.kill()
+    first, second = (each.end().decode() for each in out)
+    assert second == first
+    assert "Seccomp:\t2\n" in first
+    assert first.endswith("\n1\n")  # mkdir's status
+    assert "1234" in first
+
+
+def test_an_exec_keeps_the_groups_that_its_container_keeps(engine: Engine) -> None:
+    if not engine.is_rune:
+        pytest.skip("the annotation is crun's")
+    out = engine.output()
+    bundle = engine.bundle()
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    task = engine.run(bundle)
+    spec = process(["grep", "Groups:", "/proc/self/status"])
+    spec["user"] = {"uid": 0, "gid": 0, "additionalGids": [1234]}
+    task.add("e", [], spec, **engine.both(out))
+    task.start("e")
+    assert task.wait("e") == 0
+    assert b"1234" not in out.end()
+
+
 def test_an_end_at_once_is_told_after_the_start_of_an_exec(engine: Engine) -> None:
     task = engine.run()
     for number in range(10):

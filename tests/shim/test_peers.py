@@ -261,6 +261,18 @@ def test_more_connections_than_files_keep_nobody_from_working(rune_task: Task) -
     resource.prlimit(rune_task.shim_pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_a_shim_that_may_open_nothing_rests_and_goes_on(rune_task: Task) -> None:
+    soft, hard = resource.prlimit(rune_task.shim_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(rune_task.shim_pid, resource.RLIMIT_NOFILE, (3, hard))
+    for _ in range(2):
+        assert rune_task.status() == "running"
+        spent = cpu(rune_task)
+        time.sleep(1.5)  # an idle shim looks at its own memory, for which it opens a file
+        assert cpu(rune_task) - spent <= 3
+    assert rune_task.status() == "running"
+    resource.prlimit(rune_task.shim_pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def cpu(task: Task) -> int:
     """Give the clock ticks that a shim has used."""
     fields = Path(f"/proc/{task.shim_pid}/stat").read_text().rpartition(")")[2].split()

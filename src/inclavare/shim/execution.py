@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from inclavare.shim.loop import Loop
     from inclavare.shim.task import Container, Process
 
-PROCESS_MEMBERS = ("user", "cwd", "capabilities", "oomScoreAdj", "apparmorProfile", "selinuxLabel")
-LINUX_MEMBERS = ("namespaces", "personality", "memoryPolicy")
-NEEDED = {"ociVersion": "1.0.2", "root": {"path": "/"}}  # by every configuration; exec does not look at it
+# What is long and nothing to exec; whatever else there is stays, lest exec should do without what it has to heed.
+BULKY = ("mounts", "hooks")
+BULKY_OF_PROCESS = ("args", "env")
+BULKY_OF_LINUX = ("seccomp", "resources", "devices", "maskedPaths", "readonlyPaths", "sysctl")
+BRIEF_MAX = 16 << 10  # characters: it is kept for each container, and is a part of one message
 
 
 def remember(record: Record, document: Spec, configuration: Any) -> dict[str, Any] | None:
@@ -42,14 +44,20 @@ def remember(record: Record, document: Spec, configuration: Any) -> dict[str, An
         flags, young = seccomp.filter_flags(profile), seccomp.young(profile)
     if record.enclave is not None or record.systemd_unit or Filter(b"", flags, young).listens:
         return None
-    process, linux = configuration["process"], configuration.get("linux") or {}
-    brief = {
-        **NEEDED,
-        "process": {"args": ["-"], **{name: process[name] for name in PROCESS_MEMBERS if name in process}},
-        "linux": {name: linux[name] for name in LINUX_MEMBERS if name in linux},
-    }
-    filter_ = None if profile is None else {"flags": flags, "young": young}
-    return {"configuration": jsontext.dumps(brief), "filter": filter_}
+    brief = jsontext.dumps(
+        {
+            **_without(configuration, BULKY),
+            "process": {**_without(configuration["process"], BULKY_OF_PROCESS), "args": ["-"]},
+            "linux": _without(configuration.get("linux") or {}, BULKY_OF_LINUX),
+        }
+    )
+    if len(brief) > BRIEF_MAX:
+        return None
+    return {"configuration": brief, "filter": None if profile is None else {"flags": flags, "young": young}}
+
+
+def _without(members: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name not in names}
 
 
 class Known:

@@ -293,7 +293,7 @@ class Loop:
             ready = self._epoll.poll(0 if self._stopped else REST_S if rests else timeout)
             if rests and not ready:
                 worked = False
-                self.at_rest(self._epoll.fileno(), int((timeout - REST_S) * 1000) if timeout > 0 else -1)
+                self._call(self.at_rest, self._epoll.fileno(), int((timeout - REST_S) * 1000) if timeout > 0 else -1)
             for fd, events in ready:
                 worked = True
                 watcher = self._files.get(fd)
