@@ -10,9 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
 import tarfile
@@ -24,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.client import Client, end
 from tests.integration.containerd import Containerd
 from tests.integration.debian_packages import unpacked
 from tests.integration.images import write_archive
@@ -39,7 +38,7 @@ exec containerd --config "$0/containerd.toml"
 """
 
 
-class Docker:
+class Docker(Client):
     """A running engine and its command line client. `environment` is the daemons' where it is not ours."""
 
     def __init__(
@@ -50,7 +49,7 @@ class Docker:
         self.cgroup_parent = f"/inclavare-docker-{os.getpid()}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._socket = directory / "docker.sock"
-        self._environment = {
+        self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
             "DOCKER_HOST": f"unix://{self._socket}",
@@ -100,52 +99,10 @@ class Docker:
         if self("version", timeout=10).returncode == 0:
             self.remove_containers()
             left = self.leftovers()
-        for process in reversed(self._processes):
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                left.append(f"{process.args!r} does not end")
-                process.kill()
-                process.wait()
-        for parent in Path("/sys/fs/cgroup").glob(f"**{self.cgroup_parent}"):
+        left += end(reversed(self._processes))
+        for parent in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}"):
             parent.rmdir()
         return left
-
-    def __call__(self, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a client command; the result has returncode, stdout and stderr, whatever the status."""
-        options = {"capture_output": True, "timeout": 120} | options
-        if "input" not in options:
-            options.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run(self.command(*words), env=self._environment, text=True, check=False, **options)
-
-    def ok(self, *words: str | Path, **options: Any) -> str:
-        """Run a client command that must succeed; return what it printed, without the last newline."""
-        done = self(*words, **options)
-        assert done.returncode == 0, done.stderr
-        out: str = done.stdout.rstrip("\n")
-        return out
-
-    def terminal(self, *words: str | Path, typed: str = "", timeout_s: float = 60) -> tuple[int, str]:
-        """Run a client command on a terminal, with `typed` as its input: its status and what the terminal showed."""
-        master, slave = pty.openpty()
-        process = subprocess.Popen(self.command(*words), env=self._environment, stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
-        os.write(master, typed.encode())
-        shown, deadline = b"", time.monotonic() + timeout_s
-        try:
-            while time.monotonic() < deadline:
-                if not select.select([master], [], [], 0.2)[0]:
-                    continue
-                try:
-                    shown += os.read(master, 4096)
-                except OSError:  # EIO: nobody has the terminal any more
-                    break
-            return process.wait(max(0.1, deadline - time.monotonic())), shown.decode()
-        finally:
-            process.kill()
-            process.wait()
-            os.close(master)
 
     def command(self, *words: str | Path) -> list[str]:
         return ["docker", *map(str, words)]
@@ -158,7 +115,7 @@ class Docker:
         words = [word for change in changes for word in ("--change", change)]
         subprocess.run(
             self.command("import", *words, "-", name),
-            env=self._environment,
+            env=self.environment,
             input=archive.getvalue(),
             check=True,
             timeout=60,
@@ -179,7 +136,7 @@ class Docker:
         left = [f"state {path}" for path in self.directory.glob("exec/runtime-*/moby/[!.]*")]
         run = Path(f"/proc/{self.pid_of_containerd}/root/run/containerd")  # where shims of other names keep theirs
         left += [f"state {path}" for path in run.glob("runc/moby/[!.]*")]
-        left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**{self.cgroup_parent}/*/")]
+        left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}/*/")]
         for daemon in self._processes:
             for mount in Path(f"/proc/{daemon.pid}/mountinfo").read_text().splitlines():
                 if re.search(rf" {re.escape(str(self.directory))}/\S*(/merged|/rootfs|/netns/[0-9a-f]+) ", mount):

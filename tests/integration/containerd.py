@@ -5,55 +5,45 @@ The namespaces are held by a process of their own: containerd may die and come b
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import select
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from tests.integration.client import Client, end
 
 START_TIMEOUT_S = 60
 RUNTIME = "io.containerd.rune.v2"
 HOLD = "ip link set lo up && mount -t tmpfs tmpfs /run && touch $0 && exec sleep infinity"
+CONFIG = """
+    version = {version}
+    oom_score = 0
+    root = "{directory}/root"
+    state = "{directory}/state"
+    [grpc]
+    address = "{directory}/containerd.sock"
+    [plugins."io.containerd.internal.v1.opt"]
+    path = "{directory}/opt"
+    """
 # The plugins that changed their names with version 3 of the configuration, which is containerd 2's.
-CONFIG = {
+CRI = {
     2: """
-        version = 2
-        oom_score = 0
-        root = "{directory}/root"
-        state = "{directory}/state"
-        [grpc]
-        address = "{directory}/containerd.sock"
-        [plugins."io.containerd.internal.v1.opt"]
-        path = "{directory}/opt"
-        [plugins."io.containerd.grpc.v1.cri"]
-        sandbox_image = "{pause}"
-        restrict_oom_score_adj = true
-        """,
+    [plugins."io.containerd.grpc.v1.cri"]
+    sandbox_image = "{pause}"
+    restrict_oom_score_adj = true
+    """,
     3: """
-        version = 3
-        oom_score = 0
-        root = "{directory}/root"
-        state = "{directory}/state"
-        [grpc]
-        address = "{directory}/containerd.sock"
-        [plugins."io.containerd.internal.v1.opt"]
-        path = "{directory}/opt"
-        [plugins."io.containerd.cri.v1.images".pinned_images]
-        sandbox = "{pause}"
-        [plugins."io.containerd.cri.v1.runtime"]
-        restrict_oom_score_adj = true
-        """,
+    [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{pause}"
+    [plugins."io.containerd.cri.v1.runtime"]
+    restrict_oom_score_adj = true
+    """,
 }
 
 
-class Containerd:
+class Containerd(Client):
     """A daemon. `programs` has its binaries, None for the machine's; `bin` has our shim."""
 
     def __init__(self, directory: Path, checkout: Path, programs: Path | None, *, pause: str) -> None:
@@ -68,7 +58,8 @@ class Containerd:
         # "containerd PACKAGE VERSION REVISION"
         self.version = tuple(map(int, re.findall(r"\d+", self._where("containerd", "--version").split()[2])[:3]))
         self._config = directory / "containerd.toml"
-        text = CONFIG[3 if self.version >= (2,) else 2].format(directory=directory, pause=pause)
+        version = 3 if self.version >= (2,) else 2
+        text = (CONFIG + CRI[version]).format(version=version, directory=directory, pause=pause)
         self._config.write_text(re.sub(r"^ +", "", text, flags=re.MULTILINE).lstrip())
         shim = checkout / "build/bin/containerd-shim-rune-v2"
         register: list[str | Path] = ["register", "containerd", "--config", self._config, "--shim", shim]
@@ -113,16 +104,7 @@ class Containerd:
         if self._daemon is not None and self("version").returncode == 0:
             self.remove_containers()
             left = self.leftovers()
-        for process in (self._daemon, self._holder):
-            if process is None:
-                continue
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                left.append(f"{process.args!r} does not end")
-                process.kill()
-                process.wait()
+        left += end(process for process in (self._daemon, self._holder) if process is not None)
         for parent in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}"):
             for directory, _, _ in os.walk(parent, topdown=False):
                 Path(directory).rmdir()
@@ -130,46 +112,8 @@ class Containerd:
 
     # --- the client ------------------------------------------------------------------------------------------------
 
-    def __call__(self, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run `ctr`; the result has returncode, stdout and stderr, whatever the status."""
-        options = {"capture_output": True, "timeout": 60} | options
-        if "input" not in options:
-            options.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run(self.command(*words), env=self.environment, text=True, check=False, **options)
-
-    def ok(self, *words: str | Path, **options: Any) -> str:
-        """Run `ctr`, which must succeed; return what it printed, without the last newline."""
-        done = self(*words, **options)
-        assert done.returncode == 0, f"{words}: {done.stderr}\n{self.log()}"
-        out: str = done.stdout.rstrip("\n")
-        return out
-
     def command(self, *words: str | Path) -> list[str]:
         return [*self.place(), "ctr", "--address", str(self.socket), *map(str, words)]
-
-    def terminal(self, *words: str | Path, typed: str = "", size: tuple[int, int] = (24, 80)) -> tuple[int, str]:
-        """Run `ctr` on a terminal, with `typed` as its input: its status and what the terminal showed."""
-        master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
-        process = subprocess.Popen(
-            self.command(*words), env=self.environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
-        )
-        os.close(slave)
-        os.write(master, typed.encode())
-        shown, deadline = b"", time.monotonic() + 60
-        try:
-            while time.monotonic() < deadline:
-                if not select.select([master], [], [], 0.2)[0]:
-                    continue
-                try:
-                    shown += os.read(master, 4096)
-                except OSError:  # EIO: nobody has the terminal any more
-                    break
-            return process.wait(max(0.1, deadline - time.monotonic())), shown.decode()
-        finally:
-            process.kill()
-            process.wait()
-            os.close(master)
 
     # --- what is there ---------------------------------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from socket import AF_UNIX, socket
 from typing import Any
 
-from inclavare.shim import messages as m
-from inclavare.wire import protobuf, ttrpc
+from tests.containerd_kit import schema
+from tests.containerd_kit.ttrpc import Client, RpcError
+
+BOOTSTRAP = "containerd.runtime.bootstrap.v1"
+ANSWER_TIMEOUT_S = 90
 
 # Where the shim runs: /etc and /run are its own, and end with it.
 PREPARE = """
@@ -24,14 +26,6 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/work" /etc
 mount -t tmpfs tmpfs /run
 exec "$@"
 """
-
-
-class RefusedError(Exception):
-    """A call was answered with a status: its code and its words."""
-
-    def __init__(self, code: int, words: str) -> None:
-        super().__init__(words)
-        self.code = code
 
 
 class Shim:
@@ -55,55 +49,42 @@ class Shim:
         os.mkfifo(bundle / "log")
         log = os.open(bundle / "log", os.O_RDWR | os.O_CLOEXEC)
         threading.Thread(target=self._read_log, args=(log,), daemon=True).start()
-        asked = {"instance_id": container, "namespace": "test", "socket_dir": self._place}
+        asked = schema.make(
+            f"{BOOTSTRAP}.BootstrapParams", instance_id=container, namespace="test", socket_dir=self._place
+        )
         words = [str(self._program), "-namespace", "test", "-id", container, "-address", "/none", "start"]
         done = subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", PREPARE, str(self._directory), *words],
             cwd=bundle,
-            input=protobuf.encode(m.BOOTSTRAP, asked),
+            input=asked.SerializeToString(),
             env=self.environment,
             stdout=subprocess.PIPE,
             timeout=60,
             check=True,
         )
-        answer = protobuf.parse(m.BOOTSTRAPPED, done.stdout)
-        self._address = answer["address"].removeprefix("unix://")
-        self.pid = self.call("Connect", id=container)["shim_pid"]
+        answer = schema.message_class(f"{BOOTSTRAP}.BootstrapResult").FromString(done.stdout)
+        self._address = answer.address.removeprefix("unix://")
+        self.pid = self.call("Connect", id=container).shim_pid
 
-    def call(self, method: str, timeout_s: float = 60, **values: Any) -> dict[str, Any]:
-        """Carry out a call on a connection of its own. Raises RefusedError."""
-        asked, answered = m.METHODS[method]
-        with socket(AF_UNIX) as client:
-            client.settimeout(90)
-            client.connect(self._address)
-            payload = protobuf.encode(asked, values)
-            client.sendall(ttrpc.request(1, m.TASK_SERVICES[0], method, payload, int(timeout_s * 1e9), {}))
-            reader = ttrpc.Reader()
-            while data := client.recv(1 << 16):
-                for frame in reader.feed(data):
-                    assert frame.payload is not None
-                    response = protobuf.parse(ttrpc.RESPONSE_SCHEMA, frame.payload)
-                    if response["status"]:
-                        raise RefusedError(response["status"]["code"], response["status"]["message"])
-                    return protobuf.parse(answered, response["payload"])
-        raise RefusedError(-1, f"{method}: the shim closed the connection")
+    def call(self, method: str, **values: Any) -> Any:
+        """Carry out a call. Raises RpcError."""
+        answer = self.begin(method, **values)()
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
 
-    def in_background(self, method: str, **values: Any) -> Callable[[], RefusedError | dict[str, Any]]:
-        """Begin a call; the function that is returned waits for its answer or refusal."""
-        result: list[RefusedError | dict[str, Any]] = []
+    def begin(self, method: str, timeout_s: float = 60, **values: Any) -> Callable[[], Any]:
+        """Begin a call on a connection of its own; the function that is returned waits for its answer or refusal."""
+        client = Client(self._address)
+        call = client.begin(method, int(timeout_s * 1e9), **values)
 
-        def work() -> None:
+        def answer() -> Any:
             try:
-                result.append(self.call(method, **values))
-            except RefusedError as error:
-                result.append(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-
-        def answer() -> RefusedError | dict[str, Any]:
-            thread.join(90)
-            return result[0]
+                return client.finish(call, ANSWER_TIMEOUT_S)
+            except RpcError as error:
+                return error
+            finally:
+                client.close()
 
         return answer
 

@@ -18,8 +18,9 @@ from inclavare import carriers
 from inclavare.log import Log
 from inclavare.wire import ttrpc
 from tests.conftest import Bundle, Rune
+from tests.containerd_kit.ttrpc import RpcError
 from tests.integration.conftest import Docker
-from tests.integration.shim import RefusedError, Shim, wait_until
+from tests.integration.shim import Shim, wait_until
 from tests.unit.carriers.conftest import emulated_settings, make_occlum
 
 GREETING = "Hello Inclavare Containers!\n"
@@ -115,10 +116,10 @@ def test_the_shim_has_the_carrier_prepare_the_enclave(
     shim: Shim, image: dict[str, Any], tmp_path: Path, env: str, annotations: dict[str, str]
 ) -> None:
     shim.start(change(image, env, annotations), "task")
-    assert shim.call("Create", **image)["pid"]
+    assert shim.call("Create", **image).pid
     assert sorted(os.listdir(tmp_path / "upper/run/rune")) == ["encl.bin", "encl.ss"]
     shim.call("Start", id="task")
-    assert shim.call("Wait", id="task")["exit_status"] == 0
+    assert shim.call("Wait", id="task").exit_status == 0
     output = (tmp_path / "output").read_text()
     assert GREETING in output
     assert SUCCESS in output
@@ -136,11 +137,11 @@ def test_the_administrators_carrier_is_for_containers_and_not_for_the_one_that_i
     kind = "io.kubernetes.cri.container-type"
     bundle = change(image, annotations={kind: "sandbox", "enclave.carrier": "skeleton"})
     shim.start(bundle, "task")
-    with pytest.raises(RefusedError, match="executable file not found"):  # busybox has no applet `skeleton`
+    with pytest.raises(RpcError, match="executable file not found"):  # busybox has no applet `skeleton`
         shim.call("Create", **image)
     assert not list((tmp_path / "upper").rglob("encl.*"))
     change(image, annotations={kind: "container"})
-    assert shim.call("Create", **image)["pid"]
+    assert shim.call("Create", **image).pid
     assert list((tmp_path / "upper").rglob("encl.*"))
     shim.call("Kill", id="task", signal=9)
     shim.call("Wait", id="task")
@@ -152,11 +153,11 @@ def test_a_broken_file_is_named_with_its_line_to_those_who_need_it(
     shim: Shim, image: dict[str, Any], tmp_path: Path
 ) -> None:
     shim.start(change(image, "RUNE_CARRIER=skeleton"), "task")
-    with pytest.raises(RefusedError, match=r"config\.toml, line 3: cache\.size is -1"):
+    with pytest.raises(RpcError, match=r"config\.toml, line 3: cache\.size is -1"):
         shim.call("Create", **image)
     assert not shim.mounts()
     change(image)
-    with pytest.raises(RefusedError, match="executable file not found"):  # an ordinary container gets as far as that
+    with pytest.raises(RpcError, match="executable file not found"):  # an ordinary container gets as far as that
         shim.call("Create", **image)
     assert not list((tmp_path / "upper").rglob("encl.*"))
 
@@ -183,7 +184,7 @@ def test_the_shim_has_occlum_build_an_instance_and_gives_it_to_rune(
     config["process"]["args"] = ["/bin/busybox"]
     (bundle / "config.json").write_text(json.dumps(config))
     shim.start(bundle, "task")
-    assert shim.call("Create", **image)["pid"]
+    assert shim.call("Create", **image).pid
     assert (tmp_path / "calls").read_text().splitlines() == [
         "occlum init",
         "occlum build",
@@ -225,12 +226,12 @@ class TestCancelled:
         return never
 
     @pytest.fixture
-    def begun(self, shim: Shim, image: dict[str, Any]) -> Callable[..., Callable[[], RefusedError | dict[str, Any]]]:
+    def begun(self, shim: Shim, image: dict[str, Any]) -> Callable[..., Callable[[], Any]]:
         """Return a function that begins a Create, waits until the carrier works, and returns how to get the answer."""
         shim.start(change(image, "RUNE_CARRIER=skeleton"), "task")
 
-        def begin(**values: Any) -> Callable[[], RefusedError | dict[str, Any]]:
-            answer = shim.in_background("Create", **image, **values)
+        def begin(**values: Any) -> Callable[[], Any]:
+            answer = shim.begin("Create", **image, **values)
             wait_until(lambda: is_building(shim), "no carrier works")
             return answer
 
@@ -258,30 +259,30 @@ class TestCancelled:
     ) -> None:
         answer = begun()
         if refusal:
-            with pytest.raises(RefusedError) as caught:
+            with pytest.raises(RpcError) as caught:
                 shim.call(method, id="task", **values)
             assert caught.value.code == refusal
         else:
             shim.call(method, id="task", **values)
         refused = answer()
-        assert isinstance(refused, RefusedError)
-        assert (refused.code, str(refused)) == (ttrpc.CANCELLED, "container task: its creation was ended")
+        assert isinstance(refused, RpcError)
+        assert (refused.code, refused.message) == (ttrpc.CANCELLED, "container task: its creation was ended")
         if method == "Shutdown":
             wait_until(lambda: not shim.lives(), "the shim does not end")
 
     def test_the_time_that_containerd_gives_ends_it(self, begun: Callable[..., Any]) -> None:
         refused = begun(timeout_s=3)()
-        assert isinstance(refused, RefusedError)
+        assert isinstance(refused, RpcError)
         assert refused.code == ttrpc.DEADLINE_EXCEEDED
 
     def test_a_shutdown_for_another_container_does_not(self, shim: Shim, begun: Callable[..., Any]) -> None:
         answer = begun()
         shim.call("Shutdown", id="other")
         assert shim.children()
-        with pytest.raises(RefusedError, match="already exists"):
+        with pytest.raises(RpcError, match="already exists"):
             shim.call("Create", id="task", bundle="/none")
         shim.call("Kill", id="task", signal=15)
-        assert isinstance(answer(), RefusedError)
+        assert isinstance(answer(), RpcError)
 
     def test_other_containers_of_the_shim_go_on(self, shim: Shim, begun: Callable[..., Any], tmp_path: Path) -> None:
         answer = begun()
@@ -292,12 +293,12 @@ class TestCancelled:
         other.config["linux"]["cgroupsPath"] += "-other"
         shim.call("Create", id="other", bundle=str(other.write()), stdout=f"file://{tmp_path}/here")
         shim.call("Start", id="other")
-        assert shim.call("Wait", id="other")["exit_status"] == 0
+        assert shim.call("Wait", id="other").exit_status == 0
         shim.call("Delete", id="other")
         assert (tmp_path / "here").read_text() == "here\n"
         assert is_building(shim)
         shim.call("Kill", id="task", signal=9)
-        assert isinstance(answer(), RefusedError)
+        assert isinstance(answer(), RpcError)
 
     def test_the_death_of_the_shim_ends_it(self, shim: Shim, begun: Callable[..., Any], tmp_path: Path) -> None:
         begun()
@@ -313,11 +314,11 @@ class TestCancelled:
         answer = begun()
         shim.call("Kill", id="task", signal=9)
         answer()
-        begun_again = shim.in_background("Create", **image)
+        begun_again = shim.begin("Create", **image)
         with (tmp_path / "encl.bin").open("wb") as fifo:
             fifo.write((native / "skeleton/encl.bin").read_bytes())
         made = begun_again()
-        assert isinstance(made, dict)
+        assert made.pid
         shim.call("Kill", id="task", signal=9)
         shim.call("Wait", id="task")
         shim.call("Delete", id="task")
@@ -355,7 +356,7 @@ def test_a_creation_whose_time_is_over_at_any_moment_leaves_nothing(shim: Shim, 
     for step in range(80):
         try:
             shim.call("Create", timeout_s=0.0005 * (step + 1), **image)
-        except RefusedError as error:
+        except RpcError as error:
             ends.append(error.code)
         else:
             shim.call("Kill", id="task", signal=9)
@@ -383,7 +384,7 @@ def test_a_container_without_a_carrier_pays_nothing_for_those(shim: Shim, image:
     ) as tracer:
         assert tracer.stderr is not None
         wait_until(lambda: "TracerPid:\t0" not in Path(f"/proc/{shim.pid}/status").read_text(), "strace does not begin")
-        with pytest.raises(RefusedError, match="executable file not found"):
+        with pytest.raises(RpcError, match="executable file not found"):
             shim.call("Create", **request)
         tracer.send_signal(signal.SIGINT)
         calls = tracer.stderr.read()

@@ -16,11 +16,11 @@ import pytest
 from inclavare.carriers.occlum_config import occlum_json
 from inclavare.doctor.registration import register_containerd, register_docker
 from inclavare.enclave.hostconfig import HostConfig, read
-from inclavare.shim import messages as m
 from inclavare.shim.options import KEYS
-from inclavare.wire import protobuf
 from tests.conftest import Bundle
-from tests.integration.shim import RefusedError, Shim
+from tests.containerd_kit import schema
+from tests.containerd_kit.ttrpc import RpcError
+from tests.integration.shim import Shim
 
 SHIM = "/usr/local/bin/containerd-shim-rune-v2"
 KUBERNETES = Path("tools/kubernetes")
@@ -118,17 +118,17 @@ def test_options_come_as_toml_in_the_message_or_in_a_file(
 ) -> None:
     busybox_bundle.config["root"] = {"path": "rootfs"}
 
-    def options(text: str) -> dict[str, Any]:
+    def options(text: str) -> Any:
         (tmp_path / "rune.toml").write_text(text)
         message = (
             {"config_body": text.encode()} if by == "config_body" else {"config_path": str(tmp_path / "rune.toml")}
         )
-        return {"type_url": m.RUNTIME_OPTIONS_TYPE, "value": protobuf.encode(m.RUNTIME_OPTIONS, message)}
+        return schema.pack("runtimeoptions.v1.Options", **message)
 
     bundle = busybox_bundle.write()
     shim.start(bundle, "task")
     request: dict[str, Any] = {"id": "task", "bundle": str(bundle)}
-    with pytest.raises(RefusedError, match="unknown key 'SystemCgroup'"):
+    with pytest.raises(RpcError, match="unknown key 'SystemCgroup'"):
         shim.call("Create", **request, options=options("SystemCgroup = true\n"))
     shim.call("Create", **request, options=options(f'Root = "{tmp_path}/root"\nBinaryName = "/none"\n'))
     assert os.listdir(tmp_path / "root/test") == ["task"]
