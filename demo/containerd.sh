@@ -7,14 +7,7 @@
 # machine's containerd nor its files are touched, and what is mounted ends with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-say() { printf '%s\n' "$*"; }
-title() { printf '\n== %s\n' "$*"; }
-quote() { sed 's/^/   | /' "$@"; }
-fail() {
-    printf 'demo: %s\n' "$*" >&2
-    exit 1
-}
+. demo/common.sh
 
 [ "$(id -u)" = 0 ] || fail "containers need root: sudo make demo-containerd"
 for program in containerd ctr busybox; do
@@ -24,9 +17,6 @@ if [ "${1:-}" != inside ]; then
     exec unshare --net --mount --propagation private "$PWD/demo/containerd.sh" inside
 fi
 
-readonly parts=$PWD/src/inclavare/_native runectl=$PWD/build/bin/runectl
-readonly golden=$(<native/skeleton/MRENCLAVE)
-readonly id=inclavare-demo-$$
 readonly runtime=io.containerd.rune.v2
 work=$(mktemp -d "${TMPDIR:-/tmp}/inclavare-demo.XXXXXX")
 readonly work socket=/run/$id.sock
@@ -99,10 +89,7 @@ clean() {
     find /sys/fs/cgroup -depth -type d -path "*/$id*" -exec rmdir {} + 2>/dev/null || true
     rm -rf "$work"
 }
-trap clean EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+clean_at_the_end
 
 # What is on the machine of the demo's tasks, one line each, the kind first.
 traces() {

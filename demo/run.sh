@@ -3,18 +3,7 @@
 # proves that nothing is left of it. Called by `make demo`; fails when anything is not as it says.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-readonly parts=$PWD/src/inclavare/_native runectl=$PWD/build/bin/runectl
-readonly golden=$(<native/skeleton/MRENCLAVE)
-readonly id=inclavare-demo-$$
-
-say() { printf '%s\n' "$*"; }
-title() { printf '\n== %s\n' "$*"; }
-quote() { sed 's/^/   | /' "$@"; }
-fail() {
-    printf 'demo: %s\n' "$*" >&2
-    exit 1
-}
+. demo/common.sh
 
 [ "$(id -u)" = 0 ] || fail "containers need root: sudo make demo"
 
@@ -27,10 +16,7 @@ clean() {
     "${rune[@]}" delete --force "$id" "$id-changed" || true
     rm -rf "$work"
 }
-trap clean EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+clean_at_the_end
 
 # What is on the machine of the demo's containers, one line each, the kind first.
 traces() {

@@ -125,10 +125,14 @@ class Stdio:
             return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fd, keeper = await open_fifo(self._loop, path)
         self._keepers.append(keeper)
-        os.set_blocking(fd, True)
-        _enlarge(fd)
-        if owner != (0, 0):
-            os.fchown(fd, *owner)
+        try:
+            os.set_blocking(fd, True)
+            _enlarge(fd)
+            if owner != (0, 0):
+                os.fchown(fd, *owner)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def _close_input(self) -> None:
